@@ -1,0 +1,2 @@
+//! Types that the proxy shares with its kernel programs.
+#![no_std]

@@ -1,0 +1,3 @@
+//! Who a client is: SCRAM exchange, verifiers and their cache, password file.
+
+pub mod settings;

@@ -1,0 +1,5 @@
+//! Sockets: addresses, listeners and socket options.
+
+pub mod address;
+
+pub use address::NodeAddress;

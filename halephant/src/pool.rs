@@ -1,0 +1,3 @@
+//! Pools of server connections.
+
+pub mod settings;

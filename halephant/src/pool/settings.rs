@@ -1,0 +1,58 @@
+//! `[cluster.<name>.pool.<database>]` and its users.
+
+use crate::server::settings::ParameterSettings;
+use std::time::Duration;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PoolMode {
+    Transaction,
+    Session,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ListenMode {
+    Pin,
+    Multiplex,
+}
+
+/// Connections per node, by the node's role.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RoleLimits {
+    pub primary: u32,
+    pub replica: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PoolSettings {
+    /// The name clients ask for: the key of the section.
+    pub name: String,
+    /// The database on the server.
+    pub database: String,
+    pub mode: PoolMode,
+    pub listen_mode: ListenMode,
+    pub max_connections: RoleLimits,
+    pub idle_timeout: Duration,
+    pub max_lifetime: Duration,
+    /// The pool's own, or that of `[server]`.
+    pub checkout_timeout: Duration,
+    pub users: Vec<UserSettings>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UserSettings {
+    /// The name clients log in with: the key of the section.
+    pub name: String,
+    /// The PostgreSQL role to be instead of `name`.
+    pub alias: Option<String>,
+    /// `None`: no limit of its own.
+    pub max_connections: Option<RoleLimits>,
+    pub min_connections: RoleLimits,
+    pub parameters: ParameterSettings,
+}
+
+impl UserSettings {
+    /// The role that authenticates, here and upstream.
+    pub fn role(&self) -> &str {
+        self.alias.as_deref().unwrap_or(&self.name)
+    }
+}

@@ -1,0 +1,3 @@
+//! The proxy itself: listeners, workers and shutdown.
+
+pub mod settings;

@@ -1,0 +1,3 @@
+//! One server connection: opening, authenticating, resetting, probing.
+
+pub mod settings;

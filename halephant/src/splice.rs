@@ -1,0 +1,3 @@
+//! The kernel path.
+
+pub mod settings;

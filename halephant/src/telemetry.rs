@@ -1,0 +1,3 @@
+//! Logs, traces and metrics.
+
+pub mod settings;

@@ -1,0 +1,3 @@
+//! Which node of a cluster is the primary, and which are replicas.
+
+pub mod settings;

@@ -1,0 +1,1 @@
+//! Real PostgreSQL clusters and proxy processes for tests, the demo and the benchmark.
