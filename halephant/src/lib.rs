@@ -8,5 +8,6 @@ pub mod proxy;
 pub mod secret;
 pub mod server;
 pub mod splice;
+pub mod sql;
 pub mod telemetry;
 pub mod topology;
