@@ -2,6 +2,8 @@
 
 pub mod admin;
 pub mod auth;
+pub mod cli;
+pub mod config;
 pub mod net;
 pub mod pool;
 pub mod proxy;

@@ -1,0 +1,87 @@
+//! The sections of the process as a whole: `[server]`, `[logging]`, `[admin]`, `[otel]` and `[ebpf]`.
+
+use super::document::{Reported, Table};
+use super::kind::{
+    AbsolutePath, Choice, Credit, Endpoint, FROM_MILLISECOND, FROM_ZERO, FilePath, Item, Label, Listen,
+};
+use crate::admin::AdminSettings;
+use crate::proxy::settings::ServerSettings;
+use crate::splice::settings::{SpliceMode, SpliceSettings};
+use crate::telemetry::settings::{LogFormat, LogLevel, LoggingSettings, OtelSettings, QueryText};
+use std::time::Duration;
+
+const LOG_FORMATS: Choice<LogFormat> = Choice(&[("json", LogFormat::Json), ("text", LogFormat::Text)]);
+const LOG_LEVELS: Choice<LogLevel> = Choice(&[
+    ("trace", LogLevel::Trace),
+    ("debug", LogLevel::Debug),
+    ("info", LogLevel::Info),
+    ("warn", LogLevel::Warn),
+    ("error", LogLevel::Error),
+]);
+const QUERY_TEXTS: Choice<QueryText> =
+    Choice(&[("off", QueryText::Off), ("sanitized", QueryText::Sanitized), ("raw", QueryText::Raw)]);
+const SPLICE_MODES: Choice<SpliceMode> =
+    Choice(&[("auto", SpliceMode::Auto), ("off", SpliceMode::Off), ("require", SpliceMode::Require)]);
+
+/// More threads than any machine has CPUs.
+const WORKERS_MAX: i64 = 1024;
+const PREPARED_STATEMENTS_MAX: i64 = 1_000_000_000;
+
+/// The settings, and the checkout timeout by itself: pools need it even where another key is wrong.
+pub(super) fn server(
+    server: &mut Table<'_>,
+) -> (Result<ServerSettings, Reported>, Result<Duration, Reported>) {
+    let listen = server.list("listen", Some("0.0.0.0:6432"), Listen);
+    let pgpass = server.optional("pgpass", "~/.pgpass", FilePath);
+    let workers = server.integer("workers", 0, 0..=WORKERS_MAX);
+    let shutdown_timeout = server.text("shutdown_timeout", "30s", FROM_ZERO);
+    let checkout_timeout = server.text("checkout_timeout", "30s", FROM_MILLISECOND);
+    let max_prepared_statements = server.integer("max_prepared_statements", 0, 0..=PREPARED_STATEMENTS_MAX);
+    let settings = || {
+        Ok(ServerSettings {
+            listen: listen?,
+            pgpass: pgpass?,
+            workers: workers?,
+            shutdown_timeout: shutdown_timeout?,
+            checkout_timeout: checkout_timeout?,
+            max_prepared_statements: max_prepared_statements?,
+        })
+    };
+    (settings(), checkout_timeout)
+}
+
+pub(super) fn logging(logging: &mut Table<'_>) -> Result<LoggingSettings, Reported> {
+    let format = logging.text("format", "json", LOG_FORMATS);
+    let level = logging.text("level", "info", LOG_LEVELS);
+    Ok(LoggingSettings { format: format?, level: level? })
+}
+
+/// `server`: the addresses that the admin API cannot have, where they are known.
+pub(super) fn admin(
+    admin: &mut Table<'_>,
+    server: &Result<ServerSettings, Reported>,
+) -> Result<AdminSettings, Reported> {
+    let listen = admin.optional("listen", "none", Listen)?;
+    if let (Some(address), Ok(server)) = (&listen, server)
+        && let Some(index) = server.listen.iter().position(|other| Listen::clash(other, address))
+    {
+        let problem = Listen::duplicate(address, format!("server.listen[{index}]"));
+        return Err(admin.wrong_at("listen", problem));
+    }
+    Ok(AdminSettings { listen })
+}
+
+pub(super) fn otel(otel: &mut Table<'_>) -> Result<OtelSettings, Reported> {
+    let endpoint = otel.optional("endpoint", "none", Endpoint);
+    let service_name = otel.text("service_name", "halephant", Label);
+    let query_text = otel.text("query_text", "off", QUERY_TEXTS);
+    Ok(OtelSettings { endpoint: endpoint?, service_name: service_name?, query_text: query_text? })
+}
+
+pub(super) fn ebpf(ebpf: &mut Table<'_>) -> Result<SpliceSettings, Reported> {
+    let mode = ebpf.text("mode", "auto", SPLICE_MODES);
+    let colocated = ebpf.boolean("colocated", false);
+    let cgroup = ebpf.text("cgroup", "/sys/fs/cgroup", AbsolutePath);
+    let credit_bytes = ebpf.text("credit", "1MiB", Credit);
+    Ok(SpliceSettings { mode: mode?, colocated: colocated?, cgroup: cgroup?, credit_bytes: credit_bytes? })
+}
