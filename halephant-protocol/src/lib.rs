@@ -11,6 +11,8 @@ pub mod frontend;
 pub mod list;
 pub mod md5;
 mod parse;
+mod saslprep;
+pub mod scram;
 pub mod sqlstate;
 pub mod startup;
 
