@@ -1,2 +1,41 @@
-//! The workspace's own commands.
-fn main() {}
+//! The workspace's own commands: `cargo xtask <command>`.
+
+mod cargo;
+mod demo;
+mod test;
+mod tidy;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "The workspace's own commands")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Start PostgreSQL and halephant, measure both, and leave them running until Ctrl-C
+    Demo(demo::Options),
+    /// Run the whole test suite
+    Test(test::Options),
+    /// Check what the compiler does not: layers, file headers, names, lengths
+    Tidy,
+}
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().command {
+        Command::Demo(options) => demo::run(&options),
+        Command::Test(options) => test::run(&options),
+        Command::Tidy => tidy::run(),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

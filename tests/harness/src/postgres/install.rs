@@ -15,25 +15,25 @@ const LIMIT: Duration = Duration::from_secs(600);
 /// Read by Debian's package when it would make a cluster of its own and start it.
 const NO_CLUSTER: &str = "/etc/postgresql-common/createcluster.d/halephant-no-main-cluster.conf";
 
-struct PackageManager {
+struct Installer {
     program: &'static str,
     /// The one command for somebody to give.
     advice: &'static str,
     install: fn() -> Result<()>,
 }
 
-const KNOWN: [PackageManager; 3] = [
-    PackageManager {
+const KNOWN: [Installer; 3] = [
+    Installer {
         program: "apt-get",
         advice: "apt-get install postgresql postgresql-contrib",
         install: install_with_apt,
     },
-    PackageManager {
+    Installer {
         program: "dnf",
         advice: "dnf install postgresql-server postgresql-contrib",
         install: || run("dnf", &["install", "-y", "postgresql-server", "postgresql-contrib"]),
     },
-    PackageManager {
+    Installer {
         program: "apk",
         advice: "apk add postgresql postgresql-contrib postgresql-client",
         install: || run("apk", &["add", "postgresql", "postgresql-contrib", "postgresql-client"]),
@@ -42,7 +42,7 @@ const KNOWN: [PackageManager; 3] = [
 
 /// Installs server and client programs, as root; otherwise the error is what to do.
 pub fn install() -> Result<()> {
-    match package_manager() {
+    match installer() {
         Some(manager) if geteuid().is_root() => (manager.install)(),
         _ => bail!("cannot install PostgreSQL: {}", advice()),
     }
@@ -51,7 +51,7 @@ pub fn install() -> Result<()> {
 /// What to tell a user who has to do it.
 pub fn advice() -> String {
     let sudo = if geteuid().is_root() { "" } else { "sudo " };
-    match package_manager() {
+    match installer() {
         Some(manager) => format!("run `{sudo}{}`", manager.advice),
         None => {
             format!("install PostgreSQL's server and set {} to its bin directory", super::binaries::VARIABLE)
@@ -59,7 +59,7 @@ pub fn advice() -> String {
     }
 }
 
-fn package_manager() -> Option<&'static PackageManager> {
+fn installer() -> Option<&'static Installer> {
     let path = env::var_os("PATH")?;
     KNOWN
         .iter()
