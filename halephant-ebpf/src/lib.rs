@@ -1,2 +1,8 @@
-//! The kernel programs; an empty skeleton that builds on the host.
+//! What the kernel programs decide, apart from the programs: pure functions that are tested on the host.
 #![no_std]
+
+pub mod verdict;
+pub mod walk;
+
+#[cfg(test)]
+mod tests;
