@@ -95,6 +95,3 @@ impl ScramError {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;
