@@ -3,6 +3,7 @@
 mod cluster;
 mod document;
 pub mod error;
+mod findings;
 mod kind;
 mod pool;
 pub mod problem;
@@ -22,8 +23,9 @@ use crate::server::settings::NodeSettings;
 use crate::splice::settings::SpliceSettings;
 use crate::telemetry::settings::{LoggingSettings, OtelSettings};
 use crate::topology::settings::TopologySettings;
-use document::{Findings, Reported, Table};
+use document::Table;
 use error::Position;
+use findings::{Findings, Reported};
 use kind::Label;
 use problem::Problem;
 use std::collections::BTreeMap;
@@ -33,7 +35,7 @@ use std::path::Path;
 use toml::de::DeTable;
 
 /// Far above any configuration, and it bounds what a wrong path can make us read.
-const FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
+const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
 /// A valid configuration with every default filled in. Clusters, pools and users are in the order of their names,
 /// so that moving a section about in the file changes nothing.

@@ -1,7 +1,8 @@
 //! `[cluster.<name>]`: its nodes, authentication and topology, and the pools in it.
 
 use super::ClusterConfig;
-use super::document::{Reported, Table};
+use super::document::Table;
+use super::findings::Reported;
 use super::kind::{AuthQuery, FROM_10_MILLISECONDS, FROM_MILLISECOND, FROM_ZERO, Identifier, Node};
 use super::pool;
 use super::problem::{Problem, Quoted};

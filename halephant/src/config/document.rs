@@ -1,10 +1,11 @@
 //! A TOML document read key by key: every mistake is noted with its place, and reading goes on.
 
-use super::error::{ConfigError, ConfigErrors, Position};
+#[cfg(test)]
+use super::findings::Field;
+use super::findings::{Findings, Reported};
 use super::kind::{Item, Kind};
 use super::problem::{Problem, Quoted, Suggestion};
 use crate::pool::settings::RoleLimits;
-use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use toml::Spanned;
@@ -12,62 +13,6 @@ use toml::de::{DeInteger, DeString, DeTable, DeValue};
 
 /// What PostgreSQL's own `max_connections` may be at most.
 const CONNECTIONS_MAX: i64 = 262_143;
-
-/// Stands for a value that could not be read and whose mistake has been noted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Reported(());
-
-/// The mistakes found so far, each with the byte it is at.
-#[derive(Default)]
-pub(super) struct Findings {
-    list: RefCell<Vec<(usize, String, Problem)>>,
-    #[cfg(test)]
-    pub(super) fields: RefCell<Vec<Field>>,
-}
-
-/// One key that the reader asked for, as the documentation lists it.
-#[cfg(test)]
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Field {
-    /// `cluster.<name>.auth`
-    pub(super) section: String,
-    pub(super) key: &'static str,
-    pub(super) kind: &'static str,
-    /// As TOML, or a word such as `required`.
-    pub(super) default: String,
-}
-
-impl Findings {
-    fn add(&self, offset: usize, path: String, problem: Problem) -> Reported {
-        self.list.borrow_mut().push((offset, path, problem));
-        Reported(())
-    }
-
-    pub(super) fn add_syntax(&self, error: &toml::de::Error, text: &str) -> Reported {
-        let message = error.message().to_owned();
-        let span = error.span().unwrap_or(text.len()..text.len());
-        let problem = match text.get(span.clone()) {
-            None | Some("") => Problem::Syntax { message },
-            Some(at) => Problem::SyntaxAt { message, at: Quoted::new(at) },
-        };
-        self.add(span.start, String::new(), problem)
-    }
-
-    /// The mistakes in the order of the file; `None` where there are none.
-    pub(super) fn into_errors(self, file: &str, text: &str) -> Option<ConfigErrors> {
-        let mut list = self.list.into_inner();
-        list.sort_by_key(|(offset, ..)| *offset);
-        let errors: Vec<_> = list
-            .into_iter()
-            .map(|(offset, path, problem)| ConfigError {
-                position: Some(Position::of(offset, text)),
-                path,
-                problem,
-            })
-            .collect();
-        (!errors.is_empty()).then(|| ConfigErrors { file: file.to_owned(), errors })
-    }
-}
 
 /// One table of the document, or one that is absent and has only defaults.
 pub(super) struct Table<'d> {

@@ -39,11 +39,14 @@ impl Position {
 pub struct ConfigErrors {
     pub(super) file: String,
     pub(super) errors: Vec<ConfigError>,
+    /// How many more there are than `errors` holds.
+    pub(super) omitted: usize,
 }
 
 impl ConfigErrors {
     pub(super) fn one(file: &str, position: Option<Position>, problem: Problem) -> Self {
-        Self { file: file.to_owned(), errors: vec![ConfigError { position, path: String::new(), problem }] }
+        let errors = vec![ConfigError { position, path: String::new(), problem }];
+        Self { file: file.to_owned(), errors, omitted: 0 }
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &ConfigError> {
@@ -65,6 +68,9 @@ impl fmt::Display for ConfigErrors {
                 write!(f, " {}:", error.path)?;
             }
             write!(f, " {}", error.problem)?;
+        }
+        if self.omitted > 0 {
+            write!(f, "\n{}: {} more errors", self.file, self.omitted)?;
         }
         Ok(())
     }

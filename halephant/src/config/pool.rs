@@ -1,6 +1,7 @@
 //! `[cluster.<name>.pool.<database>]` and its users, with the rules that hold between them.
 
-use super::document::{Reported, Table, number, type_name};
+use super::document::{Table, number, type_name};
+use super::findings::Reported;
 use super::kind::{ApplicationName, Choice, FROM_MILLISECOND, Identifier};
 use super::problem::{Problem, Quoted, by_role};
 use crate::pool::settings::{ListenMode, PoolMode, PoolSettings, RoleLimits, UserSettings};

@@ -1,6 +1,7 @@
 //! The sections of the process as a whole: `[server]`, `[logging]`, `[admin]`, `[otel]` and `[ebpf]`.
 
-use super::document::{Reported, Table};
+use super::document::Table;
+use super::findings::Reported;
 use super::kind::{
     AbsolutePath, Choice, Credit, Endpoint, FROM_MILLISECOND, FROM_ZERO, FilePath, Item, Label, Listen,
 };

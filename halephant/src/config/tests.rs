@@ -1,5 +1,6 @@
 //! Whole texts through `parse`.
 
+mod documents;
 mod errors;
 mod values;
 

@@ -371,6 +371,32 @@ fn long_values_are_cut() {
 }
 
 #[test]
+fn more_errors_than_anybody_reads() {
+    let text: Vec<_> = (0..1500).map(|index| format!("key{index} = 1\n")).collect();
+    let errors = parse(&format!("{}{LEAST}", text.concat()), "halephant.toml").unwrap_err();
+    assert_eq!(errors.iter().count(), 1000);
+    assert!(errors.to_string().ends_with("\nhalephant.toml: 500 more errors"));
+}
+
+/// A parser that recurses would run out of stack.
+#[test]
+fn deep_nesting_is_refused() {
+    let depth = 200_000;
+    for text in [
+        format!("{} = 1", vec!["a"; depth].join(".")),
+        format!("[{}]", vec!["a"; depth].join(".")),
+        format!("a = {}", "[".repeat(depth)),
+        format!("a = {}", "{ a = ".repeat(depth)),
+    ] {
+        let errors = parse(&text, "halephant.toml").unwrap_err().to_string();
+        assert!(
+            errors.contains("recursion limit") || errors.contains("max recursion depth"),
+            "{errors:.500}"
+        );
+    }
+}
+
+#[test]
 fn files_that_cannot_be_read() {
     let folder = tempfile::tempdir().unwrap();
     let missing = folder.path().join("missing.toml");
@@ -395,5 +421,5 @@ fn files_that_are_too_large() {
     let file = tempfile::NamedTempFile::new().unwrap();
     file.as_file().set_len(super::super::FILE_BYTES_MAX + 1).unwrap();
     let error = load(file.path()).unwrap_err();
-    assert!(error.to_string().contains("is larger than 16777216 bytes"), "{error}");
+    assert!(error.to_string().contains("is larger than 1048576 bytes"), "{error}");
 }
