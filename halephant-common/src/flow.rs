@@ -163,9 +163,12 @@ pub struct Direction {
     standing: Word,
     /// Counts switches to the target.
     pub arms: Word,
+    /// Messages that ask for a ReadyForQuery (client to server), or ReadyForQuery (server to client).
+    pub cycles: Word,
+    reserved2: [u64; 7],
 }
 
-const _: () = assert!(size_of::<Direction>() == 192 && align_of::<Direction>() == 64);
+const _: () = assert!(size_of::<Direction>() == 256 && align_of::<Direction>() == 64);
 
 impl Direction {
     #[inline(always)]
@@ -201,7 +204,7 @@ pub struct FlowEntry {
     pub directions: [Direction; 2],
 }
 
-const _: () = assert!(size_of::<FlowEntry>() == 448);
+const _: () = assert!(size_of::<FlowEntry>() == 576);
 
 /// What a source socket's program keeps with the socket. Written by the program (an enrolled socket) or once, before the
 /// socket is inserted, by userspace (one of ours).

@@ -8,6 +8,9 @@ pub const MESSAGE_BYTES_MAX: u32 = 1 << 30;
 
 pub const TERMINATE: u8 = b'X';
 pub const READY_FOR_QUERY: u8 = b'Z';
+pub const QUERY: u8 = b'Q';
+pub const SYNC: u8 = b'S';
+pub const FUNCTION_CALL: u8 = b'F';
 
 /// Position in a stream of messages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -26,13 +26,14 @@ fn offsets_are_those_of_the_object_file() {
         offset_of!(Direction, redirected),
         offset_of!(Direction, framing),
         offset_of!(Direction, arms),
+        offset_of!(Direction, cycles),
         offset_of!(FlowEntry, node),
         offset_of!(FlowEntry, directions),
         offset_of!(NodeCounters, ready),
         offset_of!(NodeCounters, reclaims),
         size_of::<NodeCounters>(),
     ];
-    assert_eq!(offsets, [16, 32, 40, 48, 8, 8, 16, 24, 32, 128, 136, 160, 184, 8, 64, 32, 64, 128]);
+    assert_eq!(offsets, [16, 32, 40, 48, 8, 8, 16, 24, 32, 128, 136, 160, 184, 192, 8, 64, 32, 64, 128]);
 }
 
 #[test]

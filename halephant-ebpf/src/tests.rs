@@ -39,7 +39,7 @@ fn message(tag: u8, body: &[u8]) -> Vec<u8> {
 }
 
 /// Where a stream stands after `bytes`, found by parsing it from the beginning.
-fn reference(bytes: &[u8]) -> (Framing, Tally) {
+fn reference(bytes: &[u8], side: u32) -> (Framing, Tally) {
     let (mut framing, mut tally, mut at) = (Framing::default(), Tally::default(), 0);
     while at < bytes.len() {
         let rest = &bytes[at..];
@@ -51,6 +51,9 @@ fn reference(bytes: &[u8]) -> (Framing, Tally) {
         let length = u32::from_be_bytes([rest[1], rest[2], rest[3], rest[4]]) as usize;
         framing.tag = rest[0];
         tally.messages += 1;
+        if side == CLIENT_TO_SERVER && b"QSF".contains(&rest[0]) {
+            tally.asks += 1;
+        }
         let there = (rest.len() - 5).min(length - 4);
         framing.left = (length - 4 - there) as u32;
         if rest[0] == b'Z' && there > 0 {
@@ -89,18 +92,40 @@ fn two_cuts_at_every_position_change_nothing() {
     for first in 0..=stream.len() {
         for second in first..=stream.len() {
             let chunks = [&stream[..first], &stream[first..second], &stream[second..]];
-            assert_eq!(walk_all(&chunks, SERVER_TO_CLIENT), reference(&stream), "{first} {second}");
+            assert_eq!(
+                walk_all(&chunks, SERVER_TO_CLIENT),
+                reference(&stream, SERVER_TO_CLIENT),
+                "{first} {second}"
+            );
             let part = [&stream[..first], &stream[first..second]];
-            assert_eq!(walk_all(&part, SERVER_TO_CLIENT), reference(&stream[..second]), "{first} {second}");
+            assert_eq!(
+                walk_all(&part, SERVER_TO_CLIENT),
+                reference(&stream[..second], SERVER_TO_CLIENT),
+                "{first} {second}"
+            );
         }
     }
+}
+
+#[test]
+fn requests_are_counted() {
+    let stream =
+        [message(b'P', b"\0\0\0\0"), message(b'S', b""), message(b'Q', b"\0"), message(b'F', b"")].concat();
+    let (framing, tally) = walk_all(&[&stream], CLIENT_TO_SERVER);
+    assert_eq!((framing, tally), reference(&stream, CLIENT_TO_SERVER));
+    assert_eq!(tally.asks, 3);
+}
+
+#[test]
+fn a_chunk_of_nothing_is_passed() {
+    assert_eq!(splice(&[b""], CLIENT_TO_SERVER, |_| {}), (0, None));
 }
 
 #[test]
 fn one_byte_at_a_time_changes_nothing() {
     let stream = answer();
     let chunks: Vec<&[u8]> = stream.chunks(1).collect();
-    assert_eq!(walk_all(&chunks, SERVER_TO_CLIENT), reference(&stream));
+    assert_eq!(walk_all(&chunks, SERVER_TO_CLIENT), reference(&stream, SERVER_TO_CLIENT));
 }
 
 /// Feeds chunks to a spliced direction; bytes redirected and the reason it ended with.
@@ -243,7 +268,7 @@ proptest! {
             rest = after;
         }
         let seen = &stream[..stream.len() - rest.len()];
-        prop_assert_eq!(walk_all(&chunks, SERVER_TO_CLIENT), reference(seen));
+        prop_assert_eq!(walk_all(&chunks, SERVER_TO_CLIENT), reference(seen, SERVER_TO_CLIENT));
     }
 
     #[test]

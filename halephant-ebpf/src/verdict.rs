@@ -36,6 +36,11 @@ pub fn decide<C: Chunk>(
     passed: u64,
     chunk: &mut C,
 ) -> Decision {
+    let bytes = chunk.bytes();
+    if bytes == 0 {
+        // A FIN without data; redirecting it would break the target.
+        return Decision::Pass;
+    }
     let control = direction.control.load();
     let asked = control_ask(control) == ASK_ARM;
     let standing = direction.standing();
@@ -49,7 +54,6 @@ pub fn decide<C: Chunk>(
     } else if !asked {
         return Decision::Reclaim(Reason::Requested);
     }
-    let bytes = chunk.bytes();
     if direction.redirected.load() + bytes as u64 > direction.limit.load() {
         return if arming { Decision::Pass } else { Decision::Reclaim(Reason::Credit) };
     }
@@ -82,6 +86,8 @@ pub fn commit(direction: &Direction, taken: &Taken) -> bool {
     }
     direction.set_framing(&taken.framing);
     direction.messages.store(direction.messages.load() + taken.tally.messages as u64);
+    let cycles = taken.tally.asks + taken.tally.ready[0] + taken.tally.ready[1] + taken.tally.ready[2];
+    direction.cycles.store(direction.cycles.load() + cycles as u64);
     let redirected = direction.redirected.load() + taken.bytes as u64;
     direction.redirected.store(redirected);
     let low = direction.low.load();

@@ -1,7 +1,9 @@
 //! [`walk`]: follows message headers over one chunk of a stream, carrying its position from chunk to chunk.
 
 use halephant_common::flow::{CLIENT_TO_SERVER, Reason};
-use halephant_common::framing::{Framing, HEADER_BYTES, READY_FOR_QUERY, TERMINATE, body_bytes, tag_of};
+use halephant_common::framing::{
+    FUNCTION_CALL, Framing, HEADER_BYTES, QUERY, READY_FOR_QUERY, SYNC, TERMINATE, body_bytes, tag_of,
+};
 
 /// Headers in one run: what the verifier of 5.10 can follow, and more than a chunk of small results holds.
 pub const HEADERS_MAX: u32 = 256;
@@ -21,6 +23,8 @@ pub trait Chunk {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     pub messages: u32,
+    /// Messages that ask for a ReadyForQuery (Query, Sync, FunctionCall), from the client.
+    pub asks: u32,
     /// ReadyForQuery by status: idle, in a transaction, failed.
     pub ready: [u32; 3],
 }
@@ -138,5 +142,8 @@ fn open(framing: &mut Framing, direction: u32, tally: &mut Tally) -> Result<(), 
     framing.header = 0;
     framing.header_len = 0;
     tally.messages += 1;
+    if direction == CLIENT_TO_SERVER && matches!(tag, QUERY | SYNC | FUNCTION_CALL) {
+        tally.asks += 1;
+    }
     Ok(())
 }

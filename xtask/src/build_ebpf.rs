@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use halephant_harness::target;
 
 /// Byte order of the target, as in its name.
 const TARGETS: [&str; 2] = ["bpfel", "bpfeb"];
@@ -28,7 +29,8 @@ pub struct Options {
     pub no_install: bool,
 }
 
-pub fn run(workspace: &Path, options: Options) -> Result<()> {
+pub fn run(options: Options) -> Result<()> {
+    let workspace = &target::workspace();
     let toolchain = Toolchain::find(workspace)?;
     rust_src::ensure(&toolchain, options.no_install)?;
     let linker = linker::ensure(&toolchain, options.no_install)?;
@@ -57,7 +59,7 @@ pub fn run(workspace: &Path, options: Options) -> Result<()> {
 }
 
 /// Where the object for a byte order is committed.
-pub fn object_path(workspace: &Path, order: &str) -> PathBuf {
+fn object_path(workspace: &Path, order: &str) -> PathBuf {
     workspace.join("halephant-ebpf/object").join(format!("halephant.{order}.o"))
 }
 
@@ -81,9 +83,7 @@ impl Toolchain {
             .find_map(|line| line.strip_prefix("release: "))
             .context("rustc -vV tells no release")?
             .to_owned();
-        let target =
-            std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace.join("target"), PathBuf::from);
-        Ok(Self { workspace: workspace.to_owned(), sysroot, version, scratch: target.join("ebpf") })
+        Ok(Self { workspace: workspace.to_owned(), sysroot, version, scratch: target::directory().join("ebpf") })
     }
 
     /// Folder of rustc's own LLVM.

@@ -1,5 +1,6 @@
 //! The workspace's own commands: `cargo xtask <command>`.
 
+mod build_ebpf;
 mod cargo;
 mod demo;
 mod test;
@@ -17,6 +18,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Build the kernel programs' object files
+    BuildEbpf(build_ebpf::Options),
     /// Start PostgreSQL and halephant, measure both, and leave them running until Ctrl-C
     Demo(demo::Options),
     /// Run the whole test suite
@@ -27,6 +30,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
+        Command::BuildEbpf(options) => build_ebpf::run(options),
         Command::Demo(options) => demo::run(&options),
         Command::Test(options) => test::run(&options),
         Command::Tidy => tidy::run(),
