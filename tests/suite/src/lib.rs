@@ -1,1 +1,13 @@
-//! Integration tests live in `tests/`; this library is empty on purpose.
+//! What the integration tests share: a client that speaks the protocol byte by byte and owes nothing to halephant's own code,
+//! scripted exchanges, and the stage they are played on.
+
+pub mod client;
+pub mod encode;
+pub mod message;
+pub mod script;
+pub mod scripts;
+pub mod stage;
+
+pub use client::Client;
+pub use message::Message;
+pub use stage::Stage;
