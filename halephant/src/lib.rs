@@ -2,14 +2,15 @@
 
 pub mod admin;
 pub mod auth;
-pub mod cli;
-pub mod config;
+pub mod cancel;
 pub mod net;
 pub mod pool;
 pub mod proxy;
+pub mod relay;
 pub mod secret;
 pub mod server;
 pub mod splice;
-pub mod sql;
 pub mod telemetry;
 pub mod topology;
+pub mod wire;
+pub mod worker;

@@ -1,5 +1,9 @@
 //! Sockets: addresses, listeners and socket options.
 
 pub mod address;
+pub mod listen;
+pub mod role;
 
 pub use address::NodeAddress;
+pub use listen::{bind, tune};
+pub use role::Role;

@@ -1,3 +1,16 @@
 //! One server connection: opening, authenticating, resetting, probing.
 
+mod authenticate;
+pub mod cancel;
+pub mod connection;
+pub mod error;
+mod open;
+pub mod parameters;
+pub mod query;
 pub mod settings;
+
+pub use authenticate::{Credentials, KeyCache, LearnedKeys};
+pub use cancel::CancelTarget;
+pub use connection::ServerConnection;
+pub use error::OpenError;
+pub use open::{Login, OpenFuture, Opener, open};

@@ -1,0 +1,212 @@
+//! The sessions of this process by the keys their clients hold: who a CancelRequest means, and how a session is told
+//! something from outside.
+
+use crate::server::CancelTarget;
+use crate::server::cancel::CancelInFlight;
+use atomic_waker::AtomicWaker;
+use halephant_protocol::backend::BackendKeyData;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Waker};
+use subtle::ConstantTimeEq;
+use zeroize::Zeroizing;
+
+/// Secret keys of protocol 3.0 have 4 bytes, those of 3.2 up to 256.
+const SHORT_KEY_BYTES: usize = 4;
+const LONG_KEY_BYTES: usize = 32;
+const SHARDS: usize = 16;
+
+/// What a session can be told while it runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Signal {
+    /// The wait for a server connection is cancelled.
+    Cancel = 1,
+    /// End at the next transaction boundary.
+    Drain = 2,
+    /// End now.
+    Stop = 4,
+}
+
+/// One client's session as others see it.
+#[derive(Debug)]
+pub struct SessionHandle {
+    process_id: u32,
+    secret_key: Zeroizing<Vec<u8>>,
+    signals: AtomicU32,
+    waker: AtomicWaker,
+    running: Mutex<Running>,
+}
+
+#[derive(Debug)]
+enum Running {
+    /// No statement of this client is anywhere.
+    Nothing,
+    /// A statement waits for a server connection.
+    Waiting,
+    On(Arc<CancelTarget>),
+}
+
+impl SessionHandle {
+    pub fn process_id(&self) -> u32 {
+        self.process_id
+    }
+
+    pub fn key_data(&self) -> BackendKeyData<'_> {
+        BackendKeyData { process_id: self.process_id, secret_key: &self.secret_key }
+    }
+
+    fn running(&self) -> MutexGuard<'_, Running> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From now on a CancelRequest ends the wait for a server connection.
+    pub fn set_waiting(&self) {
+        self.signals.fetch_and(!(Signal::Cancel as u32), Ordering::AcqRel);
+        *self.running() = Running::Waiting;
+    }
+
+    /// From now on a CancelRequest goes to this server connection.
+    pub fn set_running(&self, target: &Arc<CancelTarget>) {
+        *self.running() = Running::On(Arc::clone(target));
+    }
+
+    /// From now on a CancelRequest goes nowhere; one that was let through before is `in_flight` on its target.
+    pub fn set_idle(&self) {
+        *self.running() = Running::Nothing;
+    }
+
+    /// Whether the signal was given; the calling task is woken when one comes.
+    pub fn poll_signal(&self, cx: &Context<'_>, signal: Signal) -> bool {
+        self.waker.register(cx.waker());
+        self.has(signal)
+    }
+
+    pub fn register(&self, waker: &Waker) {
+        self.waker.register(waker);
+    }
+
+    pub fn has(&self, signal: Signal) -> bool {
+        self.signals.load(Ordering::Acquire) & signal as u32 != 0
+    }
+
+    /// Any signal at all: the cheap question.
+    pub fn is_signalled(&self) -> bool {
+        self.signals.load(Ordering::Relaxed) != 0
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        self.signals.fetch_or(signal as u32, Ordering::AcqRel);
+        self.waker.wake();
+    }
+
+    /// What a CancelRequest leads to. The lock is held until the cancel counts as in flight, so the connection cannot
+    /// change hands in between.
+    fn cancel(&self) -> Option<CancelInFlight> {
+        match &*self.running() {
+            Running::Nothing => None,
+            Running::Waiting => {
+                self.signal(Signal::Cancel);
+                None
+            }
+            Running::On(target) => Some(target.begin()),
+        }
+    }
+}
+
+/// Every session of the process.
+#[derive(Debug)]
+pub struct Sessions {
+    shards: [Mutex<HashMap<u32, Arc<SessionHandle>>>; SHARDS],
+    next: AtomicU32,
+}
+
+impl Default for Sessions {
+    fn default() -> Self {
+        Self { shards: Default::default(), next: AtomicU32::new(rand::random_range(1..0x4000_0000)) }
+    }
+}
+
+/// Keeps a session registered; its key is void once this is dropped.
+#[derive(Debug)]
+pub struct Registration {
+    sessions: Arc<Sessions>,
+    handle: Arc<SessionHandle>,
+}
+
+impl std::ops::Deref for Registration {
+    type Target = Arc<SessionHandle>;
+
+    fn deref(&self) -> &Arc<SessionHandle> {
+        &self.handle
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        self.sessions.shard(self.handle.process_id).remove(&self.handle.process_id);
+    }
+}
+
+impl Sessions {
+    fn shard(&self, process_id: u32) -> MutexGuard<'_, HashMap<u32, Arc<SessionHandle>>> {
+        self.shards[process_id as usize % SHARDS].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Registers a session under a process ID that no other one has and an unpredictable key.
+    pub fn register(self: &Arc<Self>, long_key: bool) -> Result<Registration, getrandom::Error> {
+        let mut secret_key = Zeroizing::new(vec![0; if long_key { LONG_KEY_BYTES } else { SHORT_KEY_BYTES }]);
+        getrandom::fill(&mut secret_key)?;
+        loop {
+            // Drivers read it as a signed number; PostgreSQL's are positive.
+            let process_id = self.next.fetch_add(1, Ordering::Relaxed) & 0x7fff_ffff;
+            let mut shard = self.shard(process_id);
+            if process_id == 0 || shard.contains_key(&process_id) {
+                continue;
+            }
+            let handle = Arc::new(SessionHandle {
+                process_id,
+                secret_key,
+                signals: AtomicU32::new(0),
+                waker: AtomicWaker::new(),
+                running: Mutex::new(Running::Nothing),
+            });
+            shard.insert(process_id, Arc::clone(&handle));
+            drop(shard);
+            return Ok(Registration { sessions: Arc::clone(self), handle });
+        }
+    }
+
+    /// Carries out a CancelRequest. As PostgreSQL does, it tells nobody whether the key was right.
+    pub async fn cancel(&self, process_id: u32, secret_key: &[u8]) {
+        let handle = self.shard(process_id).get(&process_id).cloned();
+        let Some(handle) = handle else { return };
+        if !bool::from(handle.secret_key.ct_eq(secret_key)) {
+            tracing::warn!(process_id, "a cancel request came with a wrong key");
+            return;
+        }
+        if let Some(cancel) = handle.cancel()
+            && let Err(error) = cancel.send().await
+        {
+            tracing::warn!(process_id, %error, "a cancel request did not reach the server");
+        }
+    }
+
+    /// Tells every session.
+    pub fn signal_all(&self, signal: Signal) {
+        for shard in &self.shards {
+            let handles: Vec<_> =
+                shard.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+            handles.iter().for_each(|handle| handle.signal(signal));
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        self.shards.iter().map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner).len()).sum()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}

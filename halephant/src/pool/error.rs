@@ -1,0 +1,34 @@
+//! Why a checkout failed, and what the client is told.
+
+use crate::server::OpenError;
+use halephant_protocol::SqlState;
+use std::sync::Arc;
+use std::time::Duration;
+
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum CheckoutError {
+    #[error("no server connection became free within checkout_timeout ({}): {limit}", humantime::format_duration(*after))]
+    Timeout { limit: String, after: Duration },
+    #[error("no server connection could be opened within checkout_timeout ({}): {last}", humantime::format_duration(*after))]
+    Unreachable { last: Arc<OpenError>, after: Duration },
+    #[error("cluster \"{cluster}\" has no {role} (waited {})", humantime::format_duration(*after))]
+    NoNode { cluster: String, role: crate::net::Role, after: Duration },
+    #[error("{0}")]
+    Open(Arc<OpenError>),
+    #[error("user \"{user}\" has no connections to a {role} in pool \"{pool}\" (max_connections.{role} = 0)")]
+    NoCapacity { pool: String, user: String, role: crate::net::Role },
+    #[error("the pool was closed")]
+    Closed,
+}
+
+impl CheckoutError {
+    pub fn sqlstate(&self) -> SqlState {
+        match self {
+            Self::Timeout { .. } | Self::NoCapacity { .. } => SqlState::TOO_MANY_CONNECTIONS,
+            Self::Unreachable { last, .. } => last.sqlstate(),
+            Self::NoNode { .. } => SqlState::CANNOT_CONNECT_NOW,
+            Self::Open(error) => error.sqlstate(),
+            Self::Closed => SqlState::ADMIN_SHUTDOWN,
+        }
+    }
+}

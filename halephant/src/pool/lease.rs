@@ -1,0 +1,109 @@
+//! One server connection on loan, and the slot that it occupies in its pool's limits.
+
+use super::Pool;
+use super::state::UserIndex;
+use crate::server::ServerConnection;
+use crate::server::parameters::SessionParameters;
+use crate::topology::NodeIndex;
+use crate::worker::{WorkerId, Workers};
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Counts against the limits from the moment an opening begins until PostgreSQL has let go of the connection.
+#[derive(Debug)]
+pub struct Slot {
+    pub(super) pool: Arc<Pool>,
+    pub(super) user: UserIndex,
+    pub(super) node: NodeIndex,
+    pub(super) closing: bool,
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.pool.release(self);
+    }
+}
+
+/// A server connection that belongs to whoever holds this. Give it back with [`Lease::checkin`]; one that is dropped is
+/// closed.
+#[derive(Debug)]
+pub struct Lease(Option<Box<Leased>>);
+
+#[derive(Debug)]
+pub struct Leased {
+    connection: ServerConnection,
+    pub(super) slot: Slot,
+    /// Whose reactor the stream is registered with.
+    pub(super) worker: WorkerId,
+    pub(super) expires: Instant,
+    pub(super) idle_since: Instant,
+}
+
+impl Lease {
+    pub(super) fn new(connection: ServerConnection, slot: Slot, worker: WorkerId, expires: Instant) -> Self {
+        Self(Some(Box::new(Leased { connection, slot, worker, expires, idle_since: Instant::now() })))
+    }
+
+    /// Hands a connection in a known clean state back: to the longest waiter, to the idle ones, or to its end.
+    pub fn checkin(self) {
+        let pool = Arc::clone(&self.slot.pool);
+        pool.checkin(self);
+    }
+
+    /// The node this connection leads to.
+    pub fn node(&self) -> NodeIndex {
+        self.slot.node
+    }
+
+    pub(super) fn applied(&self) -> &SessionParameters {
+        &self.connection.applied
+    }
+
+    /// Moves the stream to the calling worker's reactor, if it is registered with another one.
+    pub(super) fn adopt(mut self) -> std::io::Result<Self> {
+        let Some(here) = Workers::current() else { return Ok(self) };
+        if self.worker != here {
+            self.connection.adopt()?;
+            self.worker = here;
+        }
+        Ok(self)
+    }
+}
+
+impl Deref for Lease {
+    type Target = Leased;
+
+    fn deref(&self) -> &Leased {
+        self.0.as_deref().expect("a lease is only emptied by its drop")
+    }
+}
+
+impl DerefMut for Lease {
+    fn deref_mut(&mut self) -> &mut Leased {
+        self.0.as_deref_mut().expect("a lease is only emptied by its drop")
+    }
+}
+
+impl Leased {
+    pub fn connection(&mut self) -> &mut ServerConnection {
+        &mut self.connection
+    }
+
+    pub fn connection_ref(&self) -> &ServerConnection {
+        &self.connection
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let Some(leased) = self.0.take() else { return };
+        let Leased { connection, mut slot, worker, .. } = *leased;
+        let workers = slot.pool.workers.clone();
+        slot.pool.mark_closing(&mut slot);
+        workers.spawn_on(worker, async move {
+            connection.close().await;
+            drop(slot);
+        });
+    }
+}

@@ -1,0 +1,310 @@
+//! Bytes both ways between one client and one server connection, with the protocol state tracked from headers.
+//!
+//! Whole runs of messages are written straight from the read buffer. A direction is read only when what it read before
+//! has been written, so a slow reader holds back its sender and at most one read's worth of bytes is kept.
+
+mod inspect;
+mod scan;
+pub mod track;
+
+use crate::cancel::{SessionHandle, Signal};
+use crate::pool::Lease;
+use crate::server::error::ServerError;
+use crate::server::parameters::{ReportedParameters, SessionParameters};
+use crate::wire::{Stream, with_scratch};
+use bytes::{Buf, BytesMut};
+use halephant_protocol::frame::FrameError;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tokio::time::Sleep;
+pub use track::Tracker;
+
+/// A client that closed its sending side may still read answers; after this long without one it counts as gone.
+const HALF_CLOSED_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The client's half: its stream and what is kept for it between reads and writes.
+#[derive(Debug)]
+pub struct Client {
+    pub stream: Stream,
+    /// Read and not yet forwarded.
+    pub held: BytesMut,
+    /// To be written.
+    pub out: BytesMut,
+    /// Bytes left of the message whose header was forwarded last.
+    pub body_left: u32,
+    /// What the client believes the parameters to be.
+    pub known: ReportedParameters,
+    /// What the client has set.
+    pub wanted: SessionParameters,
+}
+
+impl Client {
+    /// Writes what is pending. Ready once nothing is.
+    pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        poll_write_out(&mut self.stream, &mut self.out, cx)
+    }
+}
+
+/// Why a client keeps its server connection over transaction boundaries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PinReason {
+    PreparedStatement,
+    Parameter,
+    Listen,
+    Cursor,
+    Load,
+    TemporaryTable,
+    AdvisoryLock,
+    Role,
+}
+
+impl PinReason {
+    /// The label in logs and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::PreparedStatement => "prepared_statement",
+            Self::Parameter => "parameter",
+            Self::Listen => "listen",
+            Self::Cursor => "cursor",
+            Self::Load => "load",
+            Self::TemporaryTable => "temporary_table",
+            Self::AdvisoryLock => "advisory_lock",
+            Self::Role => "role",
+        }
+    }
+}
+
+/// How a relay ended.
+#[derive(Debug)]
+pub enum RelayEnd {
+    /// The server connection may change hands.
+    Complete,
+    /// The client sent Terminate, and everything it was owed has been passed on.
+    Terminated,
+    /// The client's connection ended.
+    ClientClosed,
+    ClientViolation(FrameError),
+    /// `told`: the server's own fatal error was passed on.
+    ServerClosed { told: bool },
+    ServerViolation,
+    /// The parameters of the client could not be applied.
+    Rejected(ServerError),
+    /// The session was told to end, and stands between transactions.
+    Drained,
+    /// The session was told to end now.
+    Stopped,
+}
+
+/// What keeps the relay going at a transaction boundary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Release {
+    AtTransactionEnd,
+    AtSessionEnd,
+}
+
+/// One client on one server connection.
+#[derive(Debug)]
+pub struct Relay<'a> {
+    client: &'a mut Client,
+    lease: &'a mut Lease,
+    handle: &'a SessionHandle,
+    release: Release,
+    pub(crate) state: RelayState,
+}
+
+/// What outlives the borrow of both halves: needed to leave the server connection in order.
+#[derive(Debug, Default)]
+pub struct RelayState {
+    pub tracker: Tracker,
+    pub pin: Option<PinReason>,
+    to_server: BytesMut,
+    server_held: BytesMut,
+    server_body_left: u32,
+    /// The answers to our own SETs are being dropped, up to their ReadyForQuery.
+    swallowing: bool,
+    forwarded: bool,
+    server_told: bool,
+    terminated: bool,
+    half_closed: Option<Pin<Box<Sleep>>>,
+}
+
+impl RelayState {
+    /// Between messages in both directions, with nothing pending.
+    pub fn at_boundary(&self) -> bool {
+        self.server_body_left == 0 && self.server_held.is_empty() && self.to_server.is_empty() && !self.swallowing
+    }
+}
+
+/// `Ready(None)`: something moved, look again.
+type Turn = Poll<Option<RelayEnd>>;
+
+impl<'a> Relay<'a> {
+    /// Joins the two; what the client wants set is sent ahead of its first message.
+    pub fn new(client: &'a mut Client, lease: &'a mut Lease, handle: &'a SessionHandle, release: Release) -> Self {
+        let mut relay = Self { client, lease, handle, release, state: RelayState::default() };
+        relay.apply_parameters();
+        relay
+    }
+
+    /// Runs until one side ends or the server connection may change hands; leaves the state behind in `self`.
+    pub async fn run(&mut self) -> RelayEnd {
+        std::future::poll_fn(|cx| self.poll(cx)).await
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<RelayEnd> {
+        self.handle.register(cx.waker());
+        loop {
+            let client = self.poll_client(cx);
+            if let Poll::Ready(Some(end)) = client {
+                return Poll::Ready(end);
+            }
+            let server = self.poll_server(cx);
+            if let Poll::Ready(Some(end)) = server {
+                return Poll::Ready(end);
+            }
+            if client.is_pending() && server.is_pending() {
+                return self.poll_signals(cx);
+            }
+        }
+    }
+
+    fn poll_signals(&mut self, cx: &mut Context<'_>) -> Poll<RelayEnd> {
+        if let Some(timeout) = &mut self.state.half_closed
+            && timeout.as_mut().poll(cx).is_ready()
+        {
+            return Poll::Ready(RelayEnd::ClientClosed);
+        }
+        if !self.handle.is_signalled() {
+            return Poll::Pending;
+        }
+        if self.handle.has(Signal::Stop) {
+            return Poll::Ready(RelayEnd::Stopped);
+        }
+        if self.handle.has(Signal::Drain) && self.is_between_transactions() {
+            return Poll::Ready(RelayEnd::Drained);
+        }
+        Poll::Pending
+    }
+
+    fn is_between_transactions(&self) -> bool {
+        self.state.tracker.is_complete()
+            && self.client.body_left == 0
+            && self.client.held.is_empty()
+            && self.state.at_boundary()
+    }
+
+    /// Client to server.
+    fn poll_client(&mut self, cx: &mut Context<'_>) -> Turn {
+        if !self.state.to_server.is_empty() {
+            let server = self.lease.connection();
+            if ready!(poll_write_out(&mut server.stream, &mut self.state.to_server, cx)).is_err() {
+                // What the server said before it closed is still to be read.
+                self.state.to_server = BytesMut::new();
+            }
+        }
+        if self.state.terminated {
+            return if self.state.tracker.owed() == 0 { Poll::Ready(Some(RelayEnd::Terminated)) } else { Poll::Pending };
+        }
+        if self.state.half_closed.is_some() {
+            return if self.state.tracker.owed() == 0 { Poll::Ready(Some(RelayEnd::ClientClosed)) } else { Poll::Pending };
+        }
+        if self.state.tracker.is_saturated() {
+            return Poll::Pending;
+        }
+        if !self.state.forwarded && !self.client.held.is_empty() {
+            let held = std::mem::take(&mut self.client.held);
+            return self.forward_to_server(&held, cx);
+        }
+        with_scratch(|buffer| match ready!(self.client.stream.poll_read(cx, buffer)) {
+            Ok(0) => self.client_closed(),
+            Ok(read) if self.client.held.is_empty() => self.forward_to_server(&buffer[..read], cx),
+            Ok(read) => {
+                let mut held = std::mem::take(&mut self.client.held);
+                held.extend_from_slice(&buffer[..read]);
+                self.forward_to_server(&held, cx)
+            }
+            Err(_) => Poll::Ready(Some(RelayEnd::ClientClosed)),
+        })
+    }
+
+    fn client_closed(&mut self) -> Turn {
+        if self.state.tracker.owed() == 0 || self.client.body_left > 0 {
+            return Poll::Ready(Some(RelayEnd::ClientClosed));
+        }
+        self.state.half_closed = Some(Box::pin(tokio::time::sleep(HALF_CLOSED_TIMEOUT)));
+        Poll::Ready(None)
+    }
+
+    /// Walks `input`, writes what may go to the server and holds the rest back.
+    fn forward_to_server(&mut self, input: &[u8], cx: &mut Context<'_>) -> Turn {
+        let (forward, end) = self.scan_client(input);
+        self.client.held.extend_from_slice(&input[forward..]);
+        if forward > 0 {
+            self.state.forwarded = true;
+            self.lease.connection().busy = true;
+        }
+        let mut rest = &input[..forward];
+        if self.state.to_server.is_empty() && !rest.is_empty() {
+            match self.lease.connection().stream.poll_write(cx, rest) {
+                Poll::Ready(Ok(written)) => rest = &rest[written..],
+                // The reason will be read from the server's side.
+                Poll::Ready(Err(_)) => rest = &[],
+                Poll::Pending => {}
+            }
+        }
+        self.state.to_server.extend_from_slice(rest);
+        Poll::Ready(end)
+    }
+
+    /// Server to client.
+    fn poll_server(&mut self, cx: &mut Context<'_>) -> Turn {
+        if !self.client.out.is_empty() && ready!(self.client.poll_flush(cx)).is_err() {
+            return Poll::Ready(Some(RelayEnd::ClientClosed));
+        }
+        with_scratch(|buffer| match ready!(self.lease.connection().stream.poll_read(cx, buffer)) {
+            Ok(0) | Err(_) => Poll::Ready(Some(RelayEnd::ServerClosed { told: self.state.server_told })),
+            Ok(read) if self.state.server_held.is_empty() => self.forward_to_client(&buffer[..read], cx),
+            Ok(read) => {
+                let mut held = std::mem::take(&mut self.state.server_held);
+                held.extend_from_slice(&buffer[..read]);
+                self.forward_to_client(&held, cx)
+            }
+        })
+    }
+
+    fn forward_to_client(&mut self, input: &[u8], cx: &mut Context<'_>) -> Turn {
+        let scan = self.scan_server(input);
+        self.state.server_held.extend_from_slice(&input[scan.to..]);
+        if let Some(timeout) = &mut self.state.half_closed {
+            timeout.as_mut().reset(tokio::time::Instant::now() + HALF_CLOSED_TIMEOUT);
+        }
+        let mut rest = &input[scan.from..scan.to];
+        if self.client.out.is_empty() && !rest.is_empty() {
+            match self.client.stream.poll_write(cx, rest) {
+                Poll::Ready(Ok(written)) => rest = &rest[written..],
+                Poll::Ready(Err(_)) if scan.end.is_none() => return Poll::Ready(Some(RelayEnd::ClientClosed)),
+                Poll::Ready(Err(_)) => rest = &[],
+                Poll::Pending => {}
+            }
+        }
+        self.client.out.extend_from_slice(rest);
+        Poll::Ready(scan.end)
+    }
+}
+
+/// Writes `out` until it is empty; its memory is given back then.
+fn poll_write_out(stream: &mut Stream, out: &mut BytesMut, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    while !out.is_empty() {
+        let written = ready!(stream.poll_write(cx, out))?;
+        if written == 0 {
+            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+        }
+        out.advance(written);
+    }
+    if out.capacity() > 0 {
+        *out = BytesMut::new();
+    }
+    Poll::Ready(Ok(()))
+}

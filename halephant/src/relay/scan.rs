@@ -1,0 +1,197 @@
+//! The walk over message headers, both ways.
+
+use super::track::ServerEvent;
+use super::{Relay, RelayEnd, Release};
+use crate::server::error::ServerError;
+use halephant_protocol::backend::{self, ErrorFields, ParameterStatus, ReadyForQuery};
+use halephant_protocol::frame::{HEADER_BYTES, Header, parse_frontend_header, parse_header};
+use halephant_protocol::frontend;
+
+/// Largest ParameterStatus, and largest answer to one of our own statements, that is believed.
+const OWN_BODY_BYTES_MAX: u32 = 64 * 1024;
+/// Enough of an ErrorResponse to hold its severities.
+const SEVERITY_BYTES: u32 = 64;
+/// Enough of a CommandComplete to tell the commands that matter apart.
+const COMMAND_TAG_BYTES: u32 = 24;
+
+/// What of the server's input goes to the client.
+pub(super) struct ServerScan {
+    pub(super) from: usize,
+    pub(super) to: usize,
+    pub(super) end: Option<RelayEnd>,
+}
+
+impl Relay<'_> {
+    /// Walks the client's input. Returns how much of it may be forwarded, and why the relay ends, if it does.
+    pub(super) fn scan_client(&mut self, input: &[u8]) -> (usize, Option<RelayEnd>) {
+        let mut at = 0;
+        loop {
+            at += take_body(&mut self.client.body_left, input.len() - at);
+            let rest = &input[at..];
+            let header = match parse_frontend_header(rest) {
+                Ok(Some(header)) => header,
+                Ok(None) => return (at, None),
+                Err(error) => return (at, Some(RelayEnd::ClientViolation(error))),
+            };
+            if header.tag == frontend::tag::TERMINATE {
+                self.state.terminated = true;
+                return (at, None);
+            }
+            if self.release == Release::AtTransactionEnd && !self.inspect_client(header, rest) {
+                return (at, None);
+            }
+            self.state.tracker.client_message(header.tag);
+            at += HEADER_BYTES;
+            self.client.body_left = header.body_bytes;
+        }
+    }
+
+    /// Walks the server's input: what of it the client gets, and whether the relay ends with it.
+    pub(super) fn scan_server(&mut self, input: &[u8]) -> ServerScan {
+        let mut scan = ServerScan { from: 0, to: 0, end: None };
+        loop {
+            scan.to += take_body(&mut self.state.server_body_left, input.len() - scan.to);
+            let rest = &input[scan.to..];
+            let header = match parse_header(rest) {
+                Ok(Some(header)) => header,
+                Ok(None) => break,
+                Err(_) => {
+                    scan.end = Some(RelayEnd::ServerViolation);
+                    return scan;
+                }
+            };
+            let wanted = if self.state.swallowing { header.body_bytes } else { prefix_bytes(header) };
+            if wanted > OWN_BODY_BYTES_MAX {
+                scan.end = Some(RelayEnd::ServerViolation);
+                return scan;
+            }
+            let Some(body) = rest.get(HEADER_BYTES..HEADER_BYTES + wanted as usize) else { break };
+            let end = if self.state.swallowing {
+                let end = self.swallow(header, body);
+                scan.to += header.frame_bytes();
+                scan.from = scan.to;
+                end
+            } else {
+                let end = self.server_message(header, body);
+                if end.is_none() {
+                    scan.to += HEADER_BYTES;
+                    self.state.server_body_left = header.body_bytes;
+                }
+                end
+            };
+            if end.is_some() {
+                scan.end = end;
+                return scan;
+            }
+        }
+        if scan.to == input.len() && self.may_release() {
+            scan.end = Some(RelayEnd::Complete);
+        }
+        scan
+    }
+
+    fn may_release(&self) -> bool {
+        self.state.forwarded
+            && self.release == Release::AtTransactionEnd
+            && self.state.pin.is_none()
+            && self.state.server_body_left == 0
+            && self.client.body_left == 0
+            && self.state.to_server.is_empty()
+            && self.state.tracker.is_complete()
+    }
+
+    /// `body` holds at least the prefix that [`prefix_bytes`] asks for.
+    fn server_message(&mut self, header: Header, body: &[u8]) -> Option<RelayEnd> {
+        let event = match header.tag {
+            backend::tag::READY_FOR_QUERY => match ReadyForQuery::parse(body) {
+                Ok(ready) => self.ready_for_query(ready),
+                Err(_) => ServerEvent::OutOfPlace,
+            },
+            backend::tag::PARAMETER_STATUS => {
+                self.parameter_status(body)?;
+                ServerEvent::Forward
+            }
+            tag => {
+                match tag {
+                    backend::tag::COMMAND_COMPLETE => self.inspect_command(body),
+                    backend::tag::ERROR_RESPONSE => self.state.server_told |= is_fatal(body),
+                    _ => {}
+                }
+                self.state.tracker.server_message(tag)
+            }
+        };
+        (event == ServerEvent::OutOfPlace).then_some(RelayEnd::ServerViolation)
+    }
+
+    fn ready_for_query(&mut self, ready: ReadyForQuery) -> ServerEvent {
+        let event = self.state.tracker.ready_for_query(ready.status);
+        if event == ServerEvent::Complete {
+            self.lease.connection().busy = false;
+        }
+        event
+    }
+}
+
+/// Bytes of a message's body that must be there before it is passed on.
+fn prefix_bytes(header: Header) -> u32 {
+    match header.tag {
+        backend::tag::READY_FOR_QUERY | backend::tag::PARAMETER_STATUS => header.body_bytes,
+        backend::tag::ERROR_RESPONSE => header.body_bytes.min(SEVERITY_BYTES),
+        backend::tag::COMMAND_COMPLETE => header.body_bytes.min(COMMAND_TAG_BYTES),
+        _ => 0,
+    }
+}
+
+/// Passes over what is left of a body. Returns how many of the `available` bytes belong to it.
+fn take_body(body_left: &mut u32, available: usize) -> usize {
+    let taken = (*body_left).min(u32::try_from(available).unwrap_or(u32::MAX));
+    *body_left -= taken;
+    taken as usize
+}
+
+/// Whether the beginning of an ErrorResponse says that the session is over.
+fn is_fatal(prefix: &[u8]) -> bool {
+    // The fields up to the cut: `S` (localized) and `V` come first.
+    prefix.split(|&byte| byte == 0).any(|field| {
+        matches!(field, [b'V' | b'S', severity @ ..] if severity == b"FATAL" || severity == b"PANIC")
+    })
+}
+
+impl Relay<'_> {
+    /// One answer to our own SETs.
+    fn swallow(&mut self, header: Header, body: &[u8]) -> Option<RelayEnd> {
+        match header.tag {
+            backend::tag::READY_FOR_QUERY => {
+                self.state.swallowing = false;
+                match ReadyForQuery::parse(body) {
+                    Ok(ready) if ready.status == backend::TransactionStatus::Idle => self.tell_parameters(),
+                    _ => return Some(RelayEnd::ServerViolation),
+                }
+            }
+            backend::tag::ERROR_RESPONSE => {
+                return Some(match ErrorFields::parse(body) {
+                    Ok(fields) => RelayEnd::Rejected(ServerError::from_fields(&fields)),
+                    Err(_) => RelayEnd::ServerViolation,
+                });
+            }
+            backend::tag::PARAMETER_STATUS if !self.lease.connection().report(body) => {
+                return Some(RelayEnd::ServerViolation);
+            }
+            _ => {}
+        }
+        None
+    }
+
+    /// A ParameterStatus on its way to the client: the client's own SET, or a change on the server.
+    fn parameter_status(&mut self, body: &[u8]) -> Option<()> {
+        let status = ParameterStatus::parse(body).ok()?;
+        let (name, value) = (String::from_utf8_lossy(status.name), String::from_utf8_lossy(status.value));
+        let server = self.lease.connection();
+        let known = server.reported.set(&name, &value) && self.client.known.set(&name, &value);
+        if known && crate::server::parameters::is_settable(&name) {
+            server.applied.set(&name, &value);
+            self.client.wanted.set(&name, &value);
+        }
+        Some(())
+    }
+}

@@ -1,0 +1,101 @@
+//! Cancelling what a server connection is doing.
+
+use crate::secret::Secret;
+use bytes::BytesMut;
+use halephant_protocol::startup::CancelRequest;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+
+/// Longest a cancel may take; PostgreSQL answers one by closing the connection at once.
+const CANCEL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Where and with which key PostgreSQL takes a cancel for one connection, and the cancels that are on their way.
+///
+/// A connection must not change hands while one is: it would hit the next client's query. PostgreSQL has sent the
+/// signal by the time it closes the cancelling connection, and a signal that finds the backend idle is ignored.
+#[derive(Debug)]
+pub struct CancelTarget {
+    address: SocketAddr,
+    process_id: u32,
+    secret_key: Secret<Vec<u8>>,
+    in_flight: AtomicUsize,
+    landed: Notify,
+}
+
+/// A cancel on its way; made before the connection can change hands.
+#[derive(Debug)]
+pub struct CancelInFlight(Arc<CancelTarget>);
+
+impl CancelTarget {
+    pub fn new(address: SocketAddr, process_id: u32, secret_key: &[u8]) -> Self {
+        Self {
+            address,
+            process_id,
+            secret_key: Secret::new(secret_key.to_vec()),
+            in_flight: AtomicUsize::new(0),
+            landed: Notify::new(),
+        }
+    }
+
+    /// The server's process ID, as `pg_stat_activity` shows it.
+    pub fn process_id(&self) -> u32 {
+        self.process_id
+    }
+
+    pub fn begin(self: &Arc<Self>) -> CancelInFlight {
+        self.in_flight.fetch_add(1, Ordering::AcqRel);
+        CancelInFlight(Arc::clone(self))
+    }
+
+    pub fn is_in_flight(&self) -> bool {
+        self.in_flight.load(Ordering::Acquire) > 0
+    }
+
+    /// Resolves when no cancel is on its way.
+    pub async fn settled(&self) {
+        loop {
+            let landed = self.landed.notified();
+            if !self.is_in_flight() {
+                return;
+            }
+            landed.await;
+        }
+    }
+}
+
+impl CancelInFlight {
+    /// Sends the request and waits until PostgreSQL has dealt with it.
+    pub async fn send(self) -> io::Result<()> {
+        tokio::time::timeout(CANCEL_TIMEOUT, self.exchange())
+            .await
+            .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+    }
+
+    async fn exchange(&self) -> io::Result<()> {
+        let target = &self.0;
+        let mut packet = BytesMut::new();
+        CancelRequest { process_id: target.process_id, secret_key: target.secret_key.expose() }
+            .encode(&mut packet)
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+        let mut stream = TcpStream::connect(target.address).await?;
+        stream.write_all(&packet).await?;
+        stream.shutdown().await?;
+        // PostgreSQL sends nothing; what a hostile server sends is dropped.
+        let mut sink = [0; 64];
+        while stream.read(&mut sink).await? > 0 {}
+        Ok(())
+    }
+}
+
+impl Drop for CancelInFlight {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::AcqRel);
+        self.0.landed.notify_waiters();
+    }
+}

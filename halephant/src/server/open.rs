@@ -1,0 +1,176 @@
+//! Opening a server connection: resolve, connect, StartupMessage, authentication, up to the first ReadyForQuery.
+
+use super::authenticate::{Credentials, Dialog, KeyCache, LOGIN_BODY_BYTES_MAX};
+use super::cancel::CancelTarget;
+use super::connection::ServerConnection;
+use super::error::OpenError;
+use super::parameters::{ReportedParameters, SessionParameters};
+use super::settings::ParameterSettings;
+use crate::net::{NodeAddress, tune};
+use crate::wire::{MessageBuffer, ReadError, Stream};
+use bytes::BytesMut;
+use halephant_protocol::backend::{self, BackendKeyData, TransactionStatus};
+use halephant_protocol::startup::{ProtocolVersion, encode_startup_message};
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpStream;
+
+/// As whom, and to what.
+#[derive(Clone, Copy, Debug)]
+pub struct Login<'a> {
+    pub database: &'a str,
+    pub role: &'a str,
+    pub parameters: &'a ParameterSettings,
+}
+
+pub type OpenFuture<'a> = Pin<Box<dyn Future<Output = Result<ServerConnection, OpenError>> + Send + 'a>>;
+
+/// Opens connections for a pool, with the credentials that its owner knows.
+pub trait Opener: Send + Sync {
+    fn open<'a>(&'a self, node: &'a NodeAddress, login: Login<'a>) -> OpenFuture<'a>;
+}
+
+/// Opens one connection within `timeout`, authentication included.
+pub async fn open(
+    node: &NodeAddress,
+    login: Login<'_>,
+    credentials: &Credentials,
+    cache: &KeyCache,
+    timeout: Duration,
+) -> Result<ServerConnection, OpenError> {
+    let opening = async {
+        let (stream, address) = connect(node).await?;
+        log_in(&node.to_string(), stream, address, login, credentials, cache).await
+    };
+    tokio::time::timeout(timeout, opening)
+        .await
+        .unwrap_or_else(|_| Err(OpenError::Timeout { node: node.to_string(), after: timeout }))
+}
+
+/// Tries every address the name stands for, in the resolver's order.
+async fn connect(node: &NodeAddress) -> Result<(TcpStream, SocketAddr), OpenError> {
+    let resolve = |source| OpenError::Resolve { host: node.host.clone(), source };
+    let addresses = tokio::net::lookup_host((node.host.as_str(), node.port)).await.map_err(resolve)?;
+    let mut last = std::io::Error::new(std::io::ErrorKind::NotFound, "the name has no address");
+    for address in addresses {
+        match TcpStream::connect(address).await {
+            Ok(stream) => {
+                tune(&stream);
+                return Ok((stream, address));
+            }
+            Err(error) => last = error,
+        }
+    }
+    Err(OpenError::Connect { node: node.to_string(), source: last })
+}
+
+async fn log_in(
+    node: &str,
+    stream: TcpStream,
+    address: SocketAddr,
+    login: Login<'_>,
+    credentials: &Credentials,
+    cache: &KeyCache,
+) -> Result<ServerConnection, OpenError> {
+    let mut stream = Stream::Tcp(stream);
+    let mut buffer = MessageBuffer::default();
+    let mut packet = BytesMut::new();
+    let options = encode_options(login.parameters);
+    let mut parameters = vec![("user", login.role), ("database", login.database)];
+    parameters.extend(login.parameters.application_name.as_deref().map(|name| ("application_name", name)));
+    parameters.extend((!options.is_empty()).then_some(("options", options.as_str())));
+    encode_startup_message(ProtocolVersion::V3_0, parameters, &mut packet)
+        .map_err(|error| OpenError::Protocol { node: node.to_owned(), reason: error.to_string() })?;
+    stream
+        .write_all(&packet)
+        .await
+        .map_err(|error| OpenError::Lost { node: node.to_owned(), source: ReadError::Io(error) })?;
+    let mut dialog = Dialog { node, role: login.role, stream: &mut stream, buffer: &mut buffer, credentials, cache };
+    dialog.authenticate().await?;
+    let (cancel, reported) = first_ready(&mut dialog, address).await?;
+    Ok(ServerConnection {
+        stream,
+        applied: SessionParameters::default(),
+        reported,
+        cancel: Arc::new(cancel),
+        dirty: false,
+        busy: false,
+    })
+}
+
+/// Takes what the server tells about the session, up to its first ReadyForQuery.
+async fn first_ready(
+    dialog: &mut Dialog<'_>,
+    address: SocketAddr,
+) -> Result<(CancelTarget, ReportedParameters), OpenError> {
+    let mut reported = ReportedParameters::default();
+    let mut cancel = None;
+    loop {
+        let message = dialog
+            .buffer
+            .read_message(dialog.stream, LOGIN_BODY_BYTES_MAX)
+            .await
+            .map_err(|source| OpenError::Lost { node: dialog.node.to_owned(), source })?;
+        if message.tag == backend::tag::ERROR_RESPONSE {
+            return Err(dialog.refused(&message.body));
+        }
+        match backend::Message::parse(message.tag, &message.body).map_err(|error| dialog.broken(error))? {
+            backend::Message::BackendKeyData(BackendKeyData { process_id, secret_key }) => {
+                cancel = Some(CancelTarget::new(address, process_id, secret_key));
+            }
+            backend::Message::ParameterStatus(status) => {
+                let (name, value) = (String::from_utf8_lossy(status.name), String::from_utf8_lossy(status.value));
+                if !reported.set(&name, &value) {
+                    return Err(dialog.broken("absurdly many parameters"));
+                }
+            }
+            backend::Message::ReadyForQuery(ready) => {
+                return match cancel {
+                    Some(cancel) if ready.status == TransactionStatus::Idle && dialog.buffer.bytes().is_empty() => {
+                        Ok((cancel, reported))
+                    }
+                    Some(_) => Err(dialog.broken("a session that does not begin idle")),
+                    None => Err(dialog.broken("no BackendKeyData")),
+                };
+            }
+            backend::Message::NoticeResponse(_) => {}
+            _ => return Err(dialog.broken(format!("message type {:?} before ReadyForQuery", char::from(message.tag)))),
+        }
+    }
+}
+
+/// The `options` parameter: `-c name=value` for each setting, white space and backslashes escaped.
+fn encode_options(parameters: &ParameterSettings) -> String {
+    let mut options = String::new();
+    for (name, value) in &parameters.options {
+        if !options.is_empty() {
+            options.push(' ');
+        }
+        options.push_str("-c ");
+        options.push_str(name);
+        options.push('=');
+        for character in value.chars() {
+            if character == '\\' || character.is_ascii_whitespace() {
+                options.push('\\');
+            }
+            options.push(character);
+        }
+    }
+    options
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_escape_what_would_split_them() {
+        let mut parameters = ParameterSettings::default();
+        parameters.options.insert("search_path".into(), r"a, b\c".into());
+        parameters.options.insert("statement_timeout".into(), "5s".into());
+        assert_eq!(encode_options(&parameters), r"-c search_path=a,\ b\\c -c statement_timeout=5s");
+    }
+}

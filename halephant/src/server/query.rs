@@ -1,0 +1,108 @@
+//! The proxy's own statements on a server connection: reset, probe, auth query.
+
+use super::connection::ServerConnection;
+use super::error::ServerError;
+use crate::wire::{MessageBuffer, ReadError};
+use bytes::BytesMut;
+use halephant_protocol::backend::{self, TransactionStatus};
+use halephant_protocol::frontend::{Bind, Execute, Parse, Query, Sync};
+use halephant_protocol::list::ValuesBuf;
+use halephant_protocol::{EncodeError, ParseError};
+use std::io;
+
+/// No row, notice or error of the proxy's own statements is larger.
+const BODY_BYTES_MAX: u32 = 1 << 20;
+/// Rows that an own statement may return.
+const ROWS_MAX: usize = 1000;
+
+#[derive(Debug, thiserror::Error)]
+pub enum QueryError {
+    #[error("the server answered with {0}")]
+    Server(ServerError),
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    #[error(transparent)]
+    Write(#[from] io::Error),
+    #[error("the server broke the protocol: {0}")]
+    Parse(#[from] ParseError),
+    #[error("the statement cannot be sent: {0}")]
+    Encode(#[from] EncodeError),
+    #[error("the server returned more than {ROWS_MAX} rows")]
+    TooManyRows,
+    #[error("the server was left in a transaction")]
+    NotIdle,
+    #[error("the server sent more than it was asked for")]
+    OutOfPlace,
+}
+
+/// The columns of one row as text.
+pub type Row = Vec<Option<String>>;
+
+impl ServerConnection {
+    /// Runs statements by the simple protocol; rows are dropped. Not cancel safe.
+    pub async fn command(&mut self, sql: &str) -> Result<(), QueryError> {
+        let mut out = BytesMut::new();
+        Query { query: sql.as_bytes() }.encode(&mut out)?;
+        self.exchange(&out).await.map(drop)
+    }
+
+    /// Runs one statement with text parameters by the extended protocol. Not cancel safe.
+    pub async fn query(&mut self, sql: &str, parameters: &[&str]) -> Result<Vec<Row>, QueryError> {
+        let mut values = ValuesBuf::new();
+        for parameter in parameters {
+            values.push(Some(parameter.as_bytes()))?;
+        }
+        let mut out = BytesMut::new();
+        let unnamed = &b""[..];
+        Parse { statement: unnamed, query: sql.as_bytes(), parameter_types: Default::default() }.encode(&mut out)?;
+        Bind {
+            portal: unnamed,
+            statement: unnamed,
+            parameter_formats: Default::default(),
+            parameters: values.as_values(),
+            result_formats: Default::default(),
+        }
+        .encode(&mut out)?;
+        Execute { portal: unnamed, rows_max: 0 }.encode(&mut out)?;
+        Sync.encode(&mut out);
+        self.exchange(&out).await
+    }
+
+    /// Sends `request` and reads up to its ReadyForQuery.
+    async fn exchange(&mut self, request: &[u8]) -> Result<Vec<Row>, QueryError> {
+        self.busy = true;
+        self.stream.write_all(request).await?;
+        let mut buffer = MessageBuffer::default();
+        let mut rows = Vec::new();
+        let mut failed = None;
+        loop {
+            let message = buffer.read_message(&mut self.stream, BODY_BYTES_MAX).await?;
+            match backend::Message::parse(message.tag, &message.body)? {
+                backend::Message::DataRow(_) if rows.len() >= ROWS_MAX => return Err(QueryError::TooManyRows),
+                backend::Message::DataRow(row) => {
+                    let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
+                    rows.push(row.columns.iter().map(|value| value.map(text)).collect());
+                }
+                backend::Message::ErrorResponse(fields) => {
+                    let error = ServerError::from_fields(&fields);
+                    // After a fatal error there is no ReadyForQuery to wait for.
+                    if fields.severity().is_some_and(|severity| severity.ends_session()) {
+                        return Err(QueryError::Server(error));
+                    }
+                    failed.get_or_insert(error);
+                }
+                backend::Message::ParameterStatus(_) if !self.report(&message.body) => {
+                    return Err(QueryError::OutOfPlace);
+                }
+                backend::Message::ReadyForQuery(ready) if ready.status == TransactionStatus::Idle => break,
+                backend::Message::ReadyForQuery(_) => return Err(QueryError::NotIdle),
+                _ => {}
+            }
+        }
+        if !buffer.bytes().is_empty() {
+            return Err(QueryError::OutOfPlace);
+        }
+        self.busy = false;
+        failed.map_or(Ok(rows), |error| Err(QueryError::Server(error)))
+    }
+}

@@ -1,0 +1,114 @@
+//! One connection's byte stream, whatever carries it.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+/// The transport of a client or server connection.
+#[derive(Debug)]
+pub enum Stream {
+    Tcp(TcpStream),
+    /// What is left of a stream that could not be moved.
+    Closed,
+}
+
+fn closed() -> io::Error {
+    io::ErrorKind::NotConnected.into()
+}
+
+impl Stream {
+    /// Reads at most `buffer.len()` bytes; 0 is the end of the stream. `Pending` registers the task.
+    pub fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        let mut buffer = ReadBuf::new(buffer);
+        match self {
+            Self::Tcp(stream) => ready!(Pin::new(stream).poll_read(cx, &mut buffer))?,
+            Self::Closed => return Poll::Ready(Err(closed())),
+        }
+        Poll::Ready(Ok(buffer.filled().len()))
+    }
+
+    /// Writes what the transport takes of `bytes`. `Pending` registers the task.
+    pub fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Closed => Poll::Ready(Err(closed())),
+        }
+    }
+
+    /// Flushes the transport and closes its sending side.
+    pub fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Closed => Poll::Ready(Err(closed())),
+        }
+    }
+
+    /// Takes what has already arrived, without waiting: `None` when there is nothing.
+    pub fn try_read(&mut self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+        let read = match self {
+            Self::Tcp(stream) => stream.try_read(buffer),
+            Self::Closed => Err(closed()),
+        };
+        match read {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Reads at most `buffer.len()` bytes. Cancel safe: nothing is lost when the future is dropped.
+    pub async fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        std::future::poll_fn(|cx| self.poll_read(cx, buffer)).await
+    }
+
+    /// Writes all of `bytes`. Not cancel safe: a part may have been written.
+    pub async fn write_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            let written = std::future::poll_fn(|cx| self.poll_write(cx, bytes)).await?;
+            if written == 0 {
+                return Err(io::ErrorKind::WriteZero.into());
+            }
+            bytes = &bytes[written..];
+        }
+        Ok(())
+    }
+
+    pub async fn shutdown(&mut self) -> io::Result<()> {
+        std::future::poll_fn(|cx| self.poll_shutdown(cx)).await
+    }
+
+    /// Moves the stream to the reactor of the calling thread's runtime. After an error it is closed.
+    pub fn adopt(&mut self) -> io::Result<()> {
+        match std::mem::replace(self, Self::Closed) {
+            Self::Tcp(stream) => *self = Self::Tcp(TcpStream::from_std(stream.into_std()?)?),
+            Self::Closed => return Err(closed()),
+        }
+        Ok(())
+    }
+
+    /// The descriptor, for socket options and for asking the kernel; it stays the stream's.
+    pub fn as_fd(&self) -> io::Result<BorrowedFd<'_>> {
+        match self {
+            Self::Tcp(stream) => Ok(stream.as_fd()),
+            Self::Closed => Err(closed()),
+        }
+    }
+
+    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
+        match self {
+            Self::Tcp(stream) => stream.peer_addr(),
+            Self::Closed => Err(closed()),
+        }
+    }
+
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        match self {
+            Self::Tcp(stream) => stream.local_addr(),
+            Self::Closed => Err(closed()),
+        }
+    }
+}
