@@ -16,7 +16,7 @@ pub use lease::Lease;
 pub use state::UserIndex;
 
 use crate::net::Role;
-use crate::server::{OpenError, Opener};
+use crate::server::{Login, OpenError, Opener};
 use crate::topology::{Cluster, NodeIndex};
 use crate::worker::Workers;
 use lease::Slot;
@@ -135,8 +135,13 @@ impl Pool {
         self.workers.spawn_on(worker, async move {
             let slot = Slot { pool: Arc::clone(&pool), user, node, closing: false };
             let address = &pool.cluster.node(node).address;
-            let settings = pool.limits().user(user).clone();
-            match pool.opener.open(address, &pool.settings.database, &settings).await {
+            let settings = &pool.settings.users[user.0];
+            let login = Login {
+                database: &pool.settings.database,
+                role: settings.role(),
+                parameters: &settings.parameters,
+            };
+            match pool.opener.open(address, login).await {
                 Ok(connection) => {
                     let expires = Instant::now() + jittered(pool.settings.max_lifetime);
                     let lease = Lease::new(connection, slot, worker, expires);

@@ -1,3 +1,13 @@
-//! The proxy itself: listeners, workers and shutdown.
+//! The proxy itself: what the configuration stands for at run time, the workers and the way a process starts and ends.
 
+mod admin_connection;
+mod cluster;
+mod connection;
+mod login;
+mod prober;
+pub mod run;
 pub mod settings;
+pub mod state;
+
+pub use run::{RunError, run};
+pub use state::State;

@@ -120,8 +120,8 @@ pub struct RelayState {
     pub tracker: Tracker,
     pub pin: Option<PinReason>,
     to_server: BytesMut,
-    server_held: BytesMut,
-    server_body_left: u32,
+    pub(crate) server_held: BytesMut,
+    pub(crate) server_body_left: u32,
     /// The answers to our own SETs are being dropped, up to their ReadyForQuery.
     swallowing: bool,
     forwarded: bool,
@@ -131,6 +131,16 @@ pub struct RelayState {
 }
 
 impl RelayState {
+    /// Everything that was forwarded has reached the server, and our own SETs are answered.
+    pub fn can_continue(&self) -> bool {
+        self.to_server.is_empty() && !self.swallowing
+    }
+
+    /// A part of a message of the server has been read.
+    pub fn is_mid_message(&self) -> bool {
+        self.server_body_left > 0 || !self.server_held.is_empty()
+    }
+
     /// Between messages in both directions, with nothing pending.
     pub fn at_boundary(&self) -> bool {
         self.server_body_left == 0 && self.server_held.is_empty() && self.to_server.is_empty() && !self.swallowing

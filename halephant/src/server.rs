@@ -1,5 +1,6 @@
 //! One server connection: opening, authenticating, resetting, probing.
 
+pub mod apply;
 mod authenticate;
 pub mod cancel;
 pub mod connection;

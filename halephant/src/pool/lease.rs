@@ -99,9 +99,9 @@ impl Drop for Lease {
     fn drop(&mut self) {
         let Some(leased) = self.0.take() else { return };
         let Leased { connection, mut slot, worker, .. } = *leased;
-        let workers = slot.pool.workers.clone();
-        slot.pool.mark_closing(&mut slot);
-        workers.spawn_on(worker, async move {
+        let pool = Arc::clone(&slot.pool);
+        pool.mark_closing(&mut slot);
+        pool.workers.spawn_on(worker, async move {
             connection.close().await;
             drop(slot);
         });

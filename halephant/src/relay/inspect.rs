@@ -1,12 +1,11 @@
 //! What a client does to its session: what pins it to its server connection, and what is applied to the next one.
 
 use super::{PinReason, Relay, Release};
+use crate::server::apply::encode_parameters;
 use bytes::BytesMut;
-use halephant_protocol::EncodeError;
 use halephant_protocol::backend::ParameterStatus;
 use halephant_protocol::frame::{HEADER_BYTES, Header};
-use halephant_protocol::frontend::{self, Bind, Execute, Parse, Sync};
-use halephant_protocol::list::ValuesBuf;
+use halephant_protocol::frontend;
 
 impl Relay<'_> {
     /// Looks into a message of the client in transaction mode. `false`: more of it is needed first.
@@ -98,41 +97,4 @@ impl Relay<'_> {
         }
         self.client.known = server.reported.clone();
     }
-}
-
-/// Appends the extended-protocol messages that set and reset parameters, closed by one Sync.
-///
-/// Values travel as parameters, so that no quoting rule, encoding or setting of the server can change what they mean.
-pub fn encode_parameters(set: &[(&str, &str)], reset: &[&str], out: &mut BytesMut) -> Result<(), EncodeError> {
-    if !set.is_empty() {
-        let mut values = ValuesBuf::new();
-        let mut calls = Vec::with_capacity(set.len());
-        for (at, (name, value)) in set.iter().enumerate() {
-            values.push(Some(name.as_bytes()))?;
-            values.push(Some(value.as_bytes()))?;
-            calls.push(format!("pg_catalog.set_config(${}, ${}, false)", 2 * at + 1, 2 * at + 2));
-        }
-        encode_statement(&format!("SELECT {}", calls.join(", ")), &values, out)?;
-    }
-    for name in reset {
-        // Parameter names are checked to need no quoting beyond this; dots part the words of an extension's parameter.
-        let quoted = name.split('.').map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(".");
-        encode_statement(&format!("RESET {quoted}"), &ValuesBuf::new(), out)?;
-    }
-    Sync.encode(out);
-    Ok(())
-}
-
-fn encode_statement(sql: &str, values: &ValuesBuf, out: &mut BytesMut) -> Result<(), EncodeError> {
-    let unnamed = &b""[..];
-    Parse { statement: unnamed, query: sql.as_bytes(), parameter_types: Default::default() }.encode(out)?;
-    Bind {
-        portal: unnamed,
-        statement: unnamed,
-        parameter_formats: Default::default(),
-        parameters: values.as_values(),
-        result_formats: Default::default(),
-    }
-    .encode(out)?;
-    Execute { portal: unnamed, rows_max: 0 }.encode(out)
 }

@@ -18,7 +18,7 @@ pub(super) const LOGIN_BODY_BYTES_MAX: u32 = 64 * 1024;
 /// What may be used to log in as one role on one node.
 #[derive(Clone, Debug, Default)]
 pub struct Credentials {
-    pub password: Option<Secret<String>>,
+    pub password: Option<Secret<Vec<u8>>>,
     pub keys: Option<LearnedKeys>,
 }
 
@@ -46,12 +46,12 @@ struct CacheKey {
 const CACHED_KEYS_MAX: usize = 1024;
 
 impl KeyCache {
-    async fn keys(&self, role: &str, password: &Secret<String>, challenge: &Challenge) -> Option<ClientKeys> {
+    async fn keys(&self, role: &str, password: &Secret<Vec<u8>>, challenge: &Challenge) -> Option<ClientKeys> {
         let key = CacheKey {
             role: role.to_owned(),
             password: {
                 use sha2::Digest;
-                sha2::Sha256::digest(password.expose().as_bytes()).into()
+                sha2::Sha256::digest(password.expose()).into()
             },
             salt: challenge.salt().to_vec(),
             iterations: challenge.iterations().get(),
@@ -61,7 +61,7 @@ impl KeyCache {
         }
         let (password, salt, iterations) = (password.clone(), key.salt.clone(), challenge.iterations());
         let derive =
-            move || SaltedPassword::derive(password.expose().as_bytes(), &salt, iterations).client_keys();
+            move || SaltedPassword::derive(password.expose(), &salt, iterations).client_keys();
         let keys = spawn_blocking(derive).await.ok()?;
         let mut cache = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if cache.len() >= CACHED_KEYS_MAX {
@@ -91,11 +91,11 @@ impl Dialog<'_> {
                 Authentication::Ok => return Ok(()),
                 Authentication::CleartextPassword => {
                     let password = self.password()?;
-                    self.send_password(password.expose().as_bytes()).await?;
+                    self.send_password(password.expose()).await?;
                 }
                 Authentication::Md5Password { salt } => {
                     let password = self.password()?;
-                    let answer = md5::respond(self.role.as_bytes(), password.expose().as_bytes(), salt);
+                    let answer = md5::respond(self.role.as_bytes(), password.expose(), salt);
                     self.send_password(answer.as_bytes()).await?;
                 }
                 Authentication::Sasl { mechanisms } => {
@@ -152,7 +152,7 @@ impl Dialog<'_> {
         derived.ok_or_else(|| self.broken("the key derivation was interrupted"))
     }
 
-    fn password(&self) -> Result<Secret<String>, OpenError> {
+    fn password(&self) -> Result<Secret<Vec<u8>>, OpenError> {
         self.credentials
             .password
             .clone()

@@ -5,11 +5,11 @@ use std::sync::Arc;
 /// Parameters and values a session has set beyond what its server connections start with.
 ///
 /// Cheap to clone and to compare: most clients of an application want the same, and mostly nothing.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub struct SessionParameters(Option<Arc<Entries>>);
 
 /// Sorted by name; names are lower case.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq, Hash)]
 struct Entries(Vec<(String, String)>);
 
 impl PartialEq for SessionParameters {
@@ -104,8 +104,8 @@ impl ReportedParameters {
             return true;
         }
         let entries = Arc::make_mut(&mut self.0);
-        match entries.iter_mut().find(|(entry, _)| entry == name) {
-            Some((_, old)) => *old = value.to_owned(),
+        match entries.iter().position(|(entry, _)| entry == name) {
+            Some(at) => entries[at].1 = value.to_owned(),
             None if entries.len() < REPORTED_MAX => entries.push((name.to_owned(), value.to_owned())),
             None => return false,
         }

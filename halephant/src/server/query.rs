@@ -69,7 +69,7 @@ impl ServerConnection {
     }
 
     /// Sends `request` and reads up to its ReadyForQuery.
-    async fn exchange(&mut self, request: &[u8]) -> Result<Vec<Row>, QueryError> {
+    pub(super) async fn exchange(&mut self, request: &[u8]) -> Result<Vec<Row>, QueryError> {
         self.busy = true;
         self.stream.write_all(request).await?;
         let mut buffer = MessageBuffer::default();

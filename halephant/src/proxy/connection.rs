@@ -1,0 +1,131 @@
+//! One accepted connection from its first byte to its last.
+
+use super::login::{LoggedIn, LoginError, log_in};
+use super::state::State;
+use crate::net::tune;
+use crate::startup::{Opening, OpeningError, StartupRequest, read_opening};
+use crate::wire::{MessageBuffer, Stream};
+use bytes::BytesMut;
+use halephant_protocol::SqlState;
+use halephant_protocol::backend::ErrorReport;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::net::TcpStream;
+
+/// PostgreSQL's default authentication_timeout: from accept to the end of authentication.
+const LOGIN_TIMEOUT: Duration = Duration::from_secs(60);
+/// Longest that a refused client is given to take the reason.
+const LAST_WORDS_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Why there is no session.
+#[derive(Debug, thiserror::Error)]
+enum Refused {
+    #[error(transparent)]
+    Opening(#[from] OpeningError),
+    #[error(transparent)]
+    Login(#[from] LoginError),
+}
+
+impl Refused {
+    fn report(&self) -> Option<ErrorReport> {
+        match self {
+            Self::Opening(error) => error.report(),
+            Self::Login(error) => error.report(),
+        }
+    }
+}
+
+/// Serves one connection to its end.
+pub async fn serve(state: Arc<State>, stream: TcpStream, peer: SocketAddr) {
+    tune(&stream);
+    let began = Instant::now();
+    // The login's future is large and short: it lives on the heap for as long as it takes.
+    let Some((logged_in, request)) = Box::pin(establish(&state, stream, peer)).await else { return };
+    let LoggedIn { session, lease } = logged_in;
+    let process_id = session.registration.process_id();
+    tracing::info!(
+        %peer,
+        process_id,
+        user = request.user,
+        database = request.database,
+        role = session.role.as_str(),
+        "client connected"
+    );
+    // Kept for the last line only.
+    let StartupRequest { user, database, .. } = request;
+    let (user, database) = (user.into_boxed_str(), database.into_boxed_str());
+    let end = session.run(lease).await;
+    tracing::info!(
+        %peer,
+        process_id,
+        user,
+        database,
+        reason = end.as_str(),
+        seconds = began.elapsed().as_secs_f64(),
+        "client disconnected"
+    );
+}
+
+/// Opening and login, within LOGIN_TIMEOUT. `None`: there is no session, and the client knows why.
+async fn establish(state: &Arc<State>, stream: TcpStream, peer: SocketAddr) -> Option<(LoggedIn, StartupRequest)> {
+    let mut stream = Some(Stream::Tcp(stream));
+    match tokio::time::timeout(LOGIN_TIMEOUT, opening_and_login(state, &mut stream)).await {
+        Ok(Ok(Some(logged_in))) => return Some(logged_in),
+        Ok(Ok(None)) => {}
+        Ok(Err(refused)) => {
+            tracing::info!(%peer, error = %refused, "connection refused");
+            tell(stream.take(), refused.report()).await;
+        }
+        Err(_) => {
+            tracing::info!(%peer, "login timed out");
+            let report = ErrorReport::fatal(
+                SqlState::INVALID_AUTHORIZATION_SPECIFICATION,
+                "canceling authentication due to timeout",
+            );
+            tell(stream.take(), Some(report)).await;
+        }
+    }
+    None
+}
+
+async fn opening_and_login(
+    state: &Arc<State>,
+    stream: &mut Option<Stream>,
+) -> Result<Option<(LoggedIn, StartupRequest)>, Refused> {
+    let mut buffer = MessageBuffer::default();
+    let opening = match stream {
+        Some(stream) => read_opening(stream, &mut buffer).await?,
+        None => return Ok(None),
+    };
+    let request = match opening {
+        Opening::Cancel { process_id, secret_key } => {
+            state.sessions.cancel(process_id, &secret_key).await;
+            return Ok(None);
+        }
+        Opening::Session(request) => request,
+    };
+    if let Some(stream) = stream
+        && !request.negotiation.is_empty()
+    {
+        stream.write_all(&request.negotiation).await.map_err(OpeningError::Io)?;
+    }
+    let logged_in = log_in(state, stream, &mut buffer, &request).await?;
+    Ok(Some((logged_in, request)))
+}
+
+/// Says why, and closes in a way that the words arrive.
+async fn tell(stream: Option<Stream>, report: Option<ErrorReport>) {
+    let (Some(mut stream), Some(report)) = (stream, report) else { return };
+    let mut out = BytesMut::new();
+    report.encode_error(&mut out);
+    let _ = tokio::time::timeout(LAST_WORDS_TIMEOUT, async {
+        stream.write_all(&out).await?;
+        stream.shutdown().await?;
+        let mut sink = [0; 256];
+        // A close with unread input would reset the connection, and the last words with it.
+        while stream.read(&mut sink).await? > 0 {}
+        std::io::Result::Ok(())
+    })
+    .await;
+}

@@ -1,0 +1,164 @@
+//! From a StartupMessage to a session: who the client is, where it goes, what it is told.
+
+use super::state::{Served, State};
+use crate::auth::{self, AuthError};
+use crate::cancel::Registration;
+use crate::net::Role;
+use crate::pool::settings::PoolMode;
+use crate::pool::{Lease, UserIndex};
+use crate::relay::Client;
+use crate::session::Session;
+use crate::session::parameters::{ParameterError, session_parameters};
+use crate::session::welcome::WelcomeError;
+use crate::server::query::QueryError;
+use crate::startup::StartupRequest;
+use crate::wire::{MessageBuffer, Stream};
+use bytes::BytesMut;
+use halephant_protocol::SqlState;
+use halephant_protocol::backend::{
+    Authentication, ErrorReport, ParameterStatus, ReadyForQuery, TransactionStatus,
+};
+use halephant_protocol::scram::{ITERATIONS_DEFAULT, Verifier};
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+#[derive(Debug, thiserror::Error)]
+pub enum LoginError {
+    #[error(transparent)]
+    Auth(#[from] AuthError),
+    #[error("database \"{0}\" does not exist")]
+    UnknownDatabase(String),
+    #[error(transparent)]
+    Parameters(#[from] ParameterError),
+    #[error(transparent)]
+    Welcome(#[from] WelcomeError),
+    #[error("no random bytes for a secret key: {0}")]
+    Random(#[from] getrandom::Error),
+    #[error("the answer cannot be encoded: {0}")]
+    Encode(#[from] halephant_protocol::EncodeError),
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+}
+
+impl LoginError {
+    /// What the client is told; a connection that just ended is told nothing.
+    pub fn report(&self) -> Option<ErrorReport> {
+        let sqlstate = match self {
+            Self::Auth(error) => return error.report(),
+            Self::Io(_) => return None,
+            Self::UnknownDatabase(_) => SqlState::INVALID_CATALOG_NAME,
+            Self::Parameters(error) => error.sqlstate(),
+            Self::Welcome(WelcomeError::Checkout(error)) => error.sqlstate(),
+            // The server's own words, as it would have said them to this client.
+            Self::Welcome(WelcomeError::Apply(QueryError::Server(error))) => {
+                return Some(ErrorReport::fatal(error.sqlstate, &error.message));
+            }
+            Self::Welcome(WelcomeError::Apply(_)) => SqlState::CONNECTION_FAILURE,
+            Self::Random(_) => SqlState::SYSTEM_ERROR,
+            Self::Encode(_) => SqlState::PROTOCOL_VIOLATION,
+        };
+        Some(ErrorReport::fatal(sqlstate, self.to_string()))
+    }
+}
+
+/// A session ready to run, and the server connection that the login took for it.
+pub struct LoggedIn {
+    pub session: Session,
+    pub lease: Option<Lease>,
+}
+
+/// Takes `stream` over on success; on an error it is the caller's to say why and close.
+pub async fn log_in(
+    state: &State,
+    stream: &mut Option<Stream>,
+    buffer: &mut MessageBuffer,
+    request: &StartupRequest,
+) -> Result<LoggedIn, LoginError> {
+    let (served, user) = {
+        let stream = stream.as_mut().ok_or(std::io::ErrorKind::NotConnected)?;
+        authenticate(state, stream, buffer, request).await?
+    };
+    let parameters = request.parameters.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    let wanted = session_parameters(parameters)?;
+    let role = served.route(user);
+    let (known, mut lease) = served.welcomes.learn(&served.pool, user, role, &wanted).await?;
+    if served.pool.settings().mode == PoolMode::Transaction {
+        lease.take().into_iter().for_each(Lease::checkin);
+    }
+    let registration = state.sessions.register(request.version.has_long_secret_keys())?;
+    let mut client = Client {
+        stream: stream.take().ok_or(std::io::ErrorKind::NotConnected)?,
+        held: std::mem::take(buffer).into_bytes(),
+        out: BytesMut::new(),
+        body_left: 0,
+        known,
+        wanted,
+    };
+    welcome(&mut client, &registration)?;
+    Ok(LoggedIn { session: new_session(client, registration, &served, user, role), lease })
+}
+
+fn new_session(client: Client, registration: Registration, served: &Served, user: UserIndex, role: Role) -> Session {
+    Session::new(client, registration, Arc::clone(&served.pool), user, role)
+}
+
+/// Everything a server says between a good password and its first ReadyForQuery.
+fn welcome(client: &mut Client, registration: &Registration) -> Result<(), LoginError> {
+    Authentication::Ok.encode(&mut client.out)?;
+    for (name, value) in client.known.iter() {
+        ParameterStatus { name: name.as_bytes(), value: value.as_bytes() }.encode(&mut client.out)?;
+    }
+    registration.key_data().encode(&mut client.out)?;
+    ReadyForQuery { status: TransactionStatus::Idle }.encode(&mut client.out);
+    Ok(())
+}
+
+/// As PostgreSQL does, the password is checked before anything is said about the database.
+async fn authenticate(
+    state: &State,
+    stream: &mut Stream,
+    buffer: &mut MessageBuffer,
+    request: &StartupRequest,
+) -> Result<(Arc<Served>, UserIndex), LoginError> {
+    let asked = state.served(&request.database);
+    let served = asked.or_else(|| state.any_with_user(&request.user)).cloned();
+    let found = served.and_then(|served| Some((served.pool.user(&request.user)?, served)));
+    let Some((user, served)) = found else {
+        tracing::info!(user = request.user, database = request.database, "the user is not configured for the database");
+        let verifier = mock_verifier(state, &request.user);
+        auth::authenticate(stream, buffer, &request.user, verifier).await?;
+        return Err(AuthError::Failed { user: request.user.clone() }.into());
+    };
+    let role = served.pool.settings().users[user.0].role();
+    let verifier = verifier(state, &served, &request.user, role).await;
+    let keys = match auth::authenticate(stream, buffer, &request.user, verifier.clone()).await {
+        Ok(keys) => keys,
+        Err(error) => {
+            served.cluster.verifiers.suspect(role);
+            return Err(error.into());
+        }
+    };
+    served.cluster.upstream.learn(role, &verifier, keys);
+    if asked.is_none() {
+        return Err(LoginError::UnknownDatabase(request.database.clone()));
+    }
+    Ok((served, user))
+}
+
+/// The role's verifier, or one that nothing can prove when there is none: the client cannot tell which.
+async fn verifier(state: &State, served: &Served, user: &str, role: &str) -> Verifier {
+    let reason = match served.cluster.verifiers.lookup(role).await {
+        Ok(lookup) => match lookup.usable(SystemTime::now()) {
+            Ok(verifier) => return verifier.clone(),
+            Err(reason) => reason.to_owned(),
+        },
+        Err(error) => error.to_string(),
+    };
+    tracing::warn!(user, role, reason, "the user cannot log in");
+    mock_verifier(state, user)
+}
+
+fn mock_verifier(state: &State, user: &str) -> Verifier {
+    Verifier::mock(&state.mock_secret, user, NonZeroU32::new(ITERATIONS_DEFAULT).unwrap_or(NonZeroU32::MIN))
+}

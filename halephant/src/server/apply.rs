@@ -1,0 +1,61 @@
+//! Turning one session's run-time parameters into another's, on an open server connection.
+
+use super::connection::ServerConnection;
+use super::parameters::SessionParameters;
+use super::query::QueryError;
+use bytes::BytesMut;
+use halephant_protocol::EncodeError;
+use halephant_protocol::frontend::{Bind, Execute, Parse, Sync};
+use halephant_protocol::list::ValuesBuf;
+
+impl ServerConnection {
+    /// Applies `wanted` and waits for the answer; after an error the connection is as it was. Not cancel safe.
+    pub async fn apply(&mut self, wanted: &SessionParameters) -> Result<(), QueryError> {
+        if self.applied == *wanted {
+            return Ok(());
+        }
+        let mut out = BytesMut::new();
+        let difference = self.applied.difference(wanted);
+        encode_parameters(&difference.set, &difference.reset, &mut out)?;
+        self.exchange(&out).await?;
+        self.applied = wanted.clone();
+        Ok(())
+    }
+}
+
+/// Appends the extended-protocol messages that set and reset parameters, closed by one Sync.
+///
+/// Values travel as parameters, so that no quoting rule, encoding or setting of the server can change what they mean.
+pub fn encode_parameters(set: &[(&str, &str)], reset: &[&str], out: &mut BytesMut) -> Result<(), EncodeError> {
+    if !set.is_empty() {
+        let mut values = ValuesBuf::new();
+        let mut calls = Vec::with_capacity(set.len());
+        for (at, (name, value)) in set.iter().enumerate() {
+            values.push(Some(name.as_bytes()))?;
+            values.push(Some(value.as_bytes()))?;
+            calls.push(format!("pg_catalog.set_config(${}, ${}, false)", 2 * at + 1, 2 * at + 2));
+        }
+        encode_statement(&format!("SELECT {}", calls.join(", ")), &values, out)?;
+    }
+    for name in reset {
+        // Parameter names are checked to need no quoting beyond this; dots part the words of an extension's parameter.
+        let quoted = name.split('.').map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(".");
+        encode_statement(&format!("RESET {quoted}"), &ValuesBuf::new(), out)?;
+    }
+    Sync.encode(out);
+    Ok(())
+}
+
+fn encode_statement(sql: &str, values: &ValuesBuf, out: &mut BytesMut) -> Result<(), EncodeError> {
+    let unnamed = &b""[..];
+    Parse { statement: unnamed, query: sql.as_bytes(), parameter_types: Default::default() }.encode(out)?;
+    Bind {
+        portal: unnamed,
+        statement: unnamed,
+        parameter_formats: Default::default(),
+        parameters: values.as_values(),
+        result_formats: Default::default(),
+    }
+    .encode(out)?;
+    Execute { portal: unnamed, rows_max: 0 }.encode(out)
+}

@@ -1,0 +1,226 @@
+//! One client after its login: without a server connection, waiting for one, or relayed to one, until it ends.
+
+mod detached;
+mod ending;
+pub mod parameters;
+mod recover;
+pub mod welcome;
+
+use crate::cancel::{Registration, Signal};
+use crate::net::Role;
+use crate::pool::settings::PoolMode;
+use crate::pool::{CheckoutError, Lease, Pool, UserIndex};
+use crate::relay::{Client, Relay, RelayEnd, Release};
+use detached::Detached;
+use halephant_protocol::SqlState;
+use halephant_protocol::backend::ErrorReport;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+
+/// Bytes that a client may send ahead while it waits for a server connection; it is not read any further then.
+const HELD_WHILE_WAITING_BYTES_MAX: usize = 64 * 1024;
+
+/// A logged-in client.
+#[derive(Debug)]
+pub struct Session {
+    pub client: Client,
+    pub registration: Registration,
+    pub pool: Arc<Pool>,
+    pub user: UserIndex,
+    pub role: Role,
+    /// Bytes of a refused message that are still to be read and dropped.
+    discard: usize,
+    /// After an error in the extended protocol: drop everything up to Sync.
+    skipping: bool,
+}
+
+/// Why a session ended, for its closing log line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SessionEnd {
+    Terminated,
+    ClientClosed,
+    ClientViolation,
+    ServerClosed,
+    ServerViolation,
+    Rejected,
+    CheckoutFailed,
+    Shutdown,
+}
+
+impl SessionEnd {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Terminated => "terminated",
+            Self::ClientClosed => "client_closed",
+            Self::ClientViolation => "client_protocol_violation",
+            Self::ServerClosed => "server_closed",
+            Self::ServerViolation => "server_protocol_violation",
+            Self::Rejected => "parameters_rejected",
+            Self::CheckoutFailed => "checkout_failed",
+            Self::Shutdown => "shutdown",
+        }
+    }
+}
+
+/// Why there is no server connection for a client that needs one.
+enum NoServer {
+    Error(CheckoutError),
+    Cancelled,
+    ClientClosed,
+    Shutdown,
+}
+
+impl Session {
+    pub fn new(client: Client, registration: Registration, pool: Arc<Pool>, user: UserIndex, role: Role) -> Self {
+        Self { client, registration, pool, user, role, discard: 0, skipping: false }
+    }
+
+    /// Serves the client to its end. `lease`: a connection that the login already took, in session mode.
+    pub async fn run(mut self, mut lease: Option<Lease>) -> SessionEnd {
+        let release = match self.pool.settings().mode {
+            PoolMode::Transaction => Release::AtTransactionEnd,
+            PoolMode::Session => Release::AtSessionEnd,
+        };
+        loop {
+            match self.detached().await {
+                Detached::NeedsServer => {}
+                Detached::Ended(end) => {
+                    lease.take().into_iter().for_each(recover::give_back);
+                    return self.finish(end, None).await;
+                }
+                Detached::Violation(error) => {
+                    let report = ErrorReport::fatal(error.sqlstate(), error.to_string());
+                    return self.finish(SessionEnd::ClientViolation, Some(report)).await;
+                }
+            }
+            let lease = match lease.take() {
+                Some(lease) => lease,
+                None => match self.checkout().await {
+                    Ok(lease) => lease,
+                    Err(reason) => match self.refuse(reason) {
+                        None => continue,
+                        Some(end) => return self.finish(end, None).await,
+                    },
+                },
+            };
+            if let Some((end, report)) = self.relay(lease, release).await {
+                return self.finish(end, report).await;
+            }
+        }
+    }
+
+    /// Relays until the server connection is free again (`None`) or the session is over.
+    async fn relay(&mut self, mut lease: Lease, release: Release) -> Option<(SessionEnd, Option<ErrorReport>)> {
+        if release == Release::AtSessionEnd {
+            lease.connection().dirty = true;
+        }
+        self.registration.set_running(&lease.connection().cancel);
+        let mut relay = Relay::new(&mut self.client, &mut lease, &self.registration, release);
+        let end = relay.run().await;
+        let state = std::mem::take(&mut relay.state);
+        self.registration.set_idle();
+        let cut = self.client.body_left > 0;
+        Some(match end {
+            RelayEnd::Complete => {
+                recover::give_back(lease);
+                return None;
+            }
+            RelayEnd::Terminated => {
+                recover::recover(lease, state, cut);
+                (SessionEnd::Terminated, None)
+            }
+            RelayEnd::ClientClosed => {
+                recover::recover(lease, state, cut);
+                (SessionEnd::ClientClosed, None)
+            }
+            RelayEnd::ClientViolation(error) => {
+                recover::recover(lease, state, cut);
+                (SessionEnd::ClientViolation, Some(ErrorReport::fatal(error.sqlstate(), error.to_string())))
+            }
+            RelayEnd::Drained | RelayEnd::Stopped => {
+                recover::recover(lease, state, cut);
+                (SessionEnd::Shutdown, Some(ending::shutdown_report()))
+            }
+            RelayEnd::ServerClosed { told } => {
+                let report = ErrorReport::fatal(SqlState::CONNECTION_FAILURE, "the server connection was lost")
+                    .detail(format!("Node {} closed it.", self.node_text(&lease)));
+                (SessionEnd::ServerClosed, (!told).then_some(report))
+            }
+            RelayEnd::ServerViolation => {
+                let report = ErrorReport::fatal(SqlState::PROTOCOL_VIOLATION, "the server broke the protocol")
+                    .detail(format!("Node {}; its connection was closed.", self.node_text(&lease)));
+                (SessionEnd::ServerViolation, Some(report))
+            }
+            RelayEnd::Rejected(error) => {
+                (SessionEnd::Rejected, Some(ErrorReport::fatal(error.sqlstate, error.message)))
+            }
+        })
+    }
+
+    fn node_text(&self, lease: &Lease) -> String {
+        self.pool.cluster().node(lease.node()).address.to_string()
+    }
+
+    /// Waits for a server connection; a client that leaves or cancels meanwhile leaves the queue.
+    async fn checkout(&mut self) -> Result<Lease, NoServer> {
+        if let Some(lease) = self.pool.try_checkout(self.user, self.role, &self.client.wanted) {
+            return Ok(lease);
+        }
+        self.registration.set_waiting();
+        let Self { client, registration, pool, user, role, .. } = self;
+        let wanted = client.wanted.clone();
+        let mut checkout = pin!(pool.checkout(*user, *role, &wanted));
+        let result = std::future::poll_fn(|cx| {
+            if let Poll::Ready(result) = checkout.as_mut().poll(cx) {
+                return Poll::Ready(result.map_err(NoServer::Error));
+            }
+            registration.register(cx.waker());
+            if registration.has(Signal::Cancel) {
+                return Poll::Ready(Err(NoServer::Cancelled));
+            }
+            if registration.has(Signal::Stop) || registration.has(Signal::Drain) {
+                return Poll::Ready(Err(NoServer::Shutdown));
+            }
+            if client.poll_gone(cx, HELD_WHILE_WAITING_BYTES_MAX).is_ready() {
+                return Poll::Ready(Err(NoServer::ClientClosed));
+            }
+            Poll::Pending
+        })
+        .await;
+        registration.set_idle();
+        result
+    }
+
+    /// Answers the message that needed a server connection. `Some`: the session ends.
+    fn refuse(&mut self, reason: NoServer) -> Option<SessionEnd> {
+        let report = match reason {
+            NoServer::ClientClosed => return Some(SessionEnd::ClientClosed),
+            NoServer::Shutdown => {
+                ending::shutdown_report().encode_error(&mut self.client.out);
+                return Some(SessionEnd::Shutdown);
+            }
+            NoServer::Cancelled => {
+                ErrorReport::error(SqlState::QUERY_CANCELED, "canceling statement due to user request")
+            }
+            NoServer::Error(error) => {
+                tracing::warn!(
+                    process_id = self.registration.process_id(),
+                    pool = self.pool.settings().name,
+                    user = self.pool.settings().users[self.user.0].name,
+                    sqlstate = %error.sqlstate(),
+                    %error,
+                    "checkout failed"
+                );
+                let report = ErrorReport::error(error.sqlstate(), error.to_string());
+                if self.pool.settings().mode == PoolMode::Session {
+                    ErrorReport::fatal(report.sqlstate, report.message).encode_error(&mut self.client.out);
+                    return Some(SessionEnd::CheckoutFailed);
+                }
+                report
+            }
+        };
+        self.refuse_message(&report);
+        None
+    }
+}

@@ -1,0 +1,117 @@
+//! A client without a server connection: what it sends is answered here where PostgreSQL would need no transaction for
+//! it, and otherwise asks for a server connection.
+
+use super::{Session, SessionEnd};
+use crate::cancel::Signal;
+use crate::relay::Client;
+use crate::wire::with_scratch;
+use bytes::{Buf, BytesMut};
+use halephant_protocol::backend::{ErrorReport, ReadyForQuery, TransactionStatus};
+use halephant_protocol::frame::{FrameError, HEADER_BYTES, Header, parse_frontend_header};
+use halephant_protocol::frontend::tag;
+use std::task::{Context, Poll, ready};
+
+pub(super) enum Detached {
+    NeedsServer,
+    Ended(SessionEnd),
+    Violation(FrameError),
+}
+
+impl Session {
+    /// Waits until the client needs a server connection or leaves. Cancel safe.
+    pub(super) async fn detached(&mut self) -> Detached {
+        std::future::poll_fn(|cx| self.poll_detached(cx)).await
+    }
+
+    fn poll_detached(&mut self, cx: &mut Context<'_>) -> Poll<Detached> {
+        self.registration.register(cx.waker());
+        loop {
+            if let Some(detached) = self.take_messages() {
+                return Poll::Ready(detached);
+            }
+            if self.registration.has(Signal::Stop) || self.registration.has(Signal::Drain) {
+                super::ending::shutdown_report().encode_error(&mut self.client.out);
+                return Poll::Ready(Detached::Ended(SessionEnd::Shutdown));
+            }
+            if ready!(self.client.poll_flush(cx)).is_err() || !ready!(self.client.poll_fill(cx)) {
+                return Poll::Ready(Detached::Ended(SessionEnd::ClientClosed));
+            }
+        }
+    }
+
+    /// Works through what is held. `None`: more has to be read.
+    fn take_messages(&mut self) -> Option<Detached> {
+        loop {
+            self.drop_discarded();
+            let header = match parse_frontend_header(&self.client.held) {
+                Ok(Some(header)) if self.discard == 0 => header,
+                Ok(_) => break,
+                Err(error) => return Some(Detached::Violation(error)),
+            };
+            match header.tag {
+                tag::TERMINATE => return Some(Detached::Ended(SessionEnd::Terminated)),
+                tag::SYNC => {
+                    self.skipping = false;
+                    ReadyForQuery { status: TransactionStatus::Idle }.encode(&mut self.client.out);
+                }
+                // Nothing is outstanding that a Flush could flush; COPY data outside of a COPY is ignored.
+                tag::FLUSH | tag::COPY_DATA | tag::COPY_DONE | tag::COPY_FAIL => {}
+                _ if self.skipping => {}
+                _ => return Some(Detached::NeedsServer),
+            }
+            self.discard_message(header);
+        }
+        if self.client.held.is_empty() {
+            // An idle client owns no buffer.
+            self.client.held = BytesMut::new();
+        }
+        None
+    }
+
+    fn discard_message(&mut self, header: Header) {
+        self.discard = HEADER_BYTES + header.body_bytes as usize;
+        self.drop_discarded();
+    }
+
+    fn drop_discarded(&mut self) {
+        let dropped = self.discard.min(self.client.held.len());
+        self.client.held.advance(dropped);
+        self.discard -= dropped;
+    }
+
+    /// Answers the message at the front with an error, as PostgreSQL would answer it outside of a transaction.
+    pub(super) fn refuse_message(&mut self, report: &ErrorReport) {
+        report.encode_error(&mut self.client.out);
+        let Ok(Some(header)) = parse_frontend_header(&self.client.held) else { return };
+        match header.tag {
+            tag::QUERY | tag::FUNCTION_CALL => {
+                ReadyForQuery { status: TransactionStatus::Idle }.encode(&mut self.client.out);
+            }
+            _ => self.skipping = true,
+        }
+        self.discard_message(header);
+    }
+}
+
+impl Client {
+    /// Reads once into `held`. `false`: the client is gone.
+    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        with_scratch(|buffer| match ready!(self.stream.poll_read(cx, buffer)) {
+            Ok(0) | Err(_) => Poll::Ready(false),
+            Ok(read) => {
+                self.held.extend_from_slice(&buffer[..read]);
+                Poll::Ready(true)
+            }
+        })
+    }
+
+    /// Ready when the client is gone; what it sends meanwhile is held, up to `held_bytes_max`.
+    pub(super) fn poll_gone(&mut self, cx: &mut Context<'_>, held_bytes_max: usize) -> Poll<()> {
+        while self.held.len() < held_bytes_max {
+            if !ready!(self.poll_fill(cx)) {
+                return Poll::Ready(());
+            }
+        }
+        Poll::Pending
+    }
+}

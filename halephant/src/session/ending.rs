@@ -1,0 +1,52 @@
+//! The last words to a client.
+
+use super::{Session, SessionEnd};
+use halephant_protocol::SqlState;
+use halephant_protocol::backend::ErrorReport;
+use std::io;
+use std::time::Duration;
+
+/// Longest that a client is given to take its last message.
+const LAST_WORDS_TIMEOUT: Duration = Duration::from_secs(5);
+/// Longest that we wait for the client to close after we did.
+const LINGER_TIMEOUT: Duration = Duration::from_secs(1);
+/// Most that is read and dropped meanwhile.
+const LINGER_BYTES_MAX: usize = 1 << 20;
+
+/// PostgreSQL's own words for a session that ends because the server does.
+pub(super) fn shutdown_report() -> ErrorReport {
+    ErrorReport::fatal(SqlState::ADMIN_SHUTDOWN, "terminating connection due to administrator command")
+}
+
+impl Session {
+    /// Writes what is pending and closes the client's connection.
+    pub(super) async fn finish(mut self, end: SessionEnd, report: Option<ErrorReport>) -> SessionEnd {
+        let told = report.is_some() || !self.client.out.is_empty();
+        if let Some(report) = report {
+            report.encode_error(&mut self.client.out);
+        }
+        if told && end != SessionEnd::ClientClosed {
+            let client = &mut self.client;
+            let _ = tokio::time::timeout(LAST_WORDS_TIMEOUT, async {
+                std::future::poll_fn(|cx| client.poll_flush(cx)).await?;
+                client.stream.shutdown().await
+            })
+            .await;
+            // A close with unread input would reset the connection, and the last words with it.
+            let _ = tokio::time::timeout(LINGER_TIMEOUT, self.drain()).await;
+        }
+        end
+    }
+
+    async fn drain(&mut self) -> io::Result<()> {
+        let mut drained = 0;
+        let mut sink = vec![0; 4096];
+        while drained < LINGER_BYTES_MAX {
+            match self.client.stream.read(&mut sink).await? {
+                0 => break,
+                read => drained += read,
+            }
+        }
+        Ok(())
+    }
+}

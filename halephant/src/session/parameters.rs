@@ -1,0 +1,153 @@
+//! What a client's startup packet asks for beyond who it is: run-time parameters, `options`, replication.
+
+use crate::server::parameters::SessionParameters;
+use halephant_protocol::SqlState;
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ParameterError {
+    #[error("parameter \"{name}\" in the startup packet is not a valid parameter name")]
+    Name { name: String },
+    #[error("unsupported startup parameter in \"options\": \"{argument}\" (only -c name=value and --name=value are)")]
+    Options { argument: String },
+    #[error("replication connections are not supported")]
+    Replication,
+}
+
+impl ParameterError {
+    pub fn sqlstate(&self) -> SqlState {
+        match self {
+            Self::Name { .. } => SqlState::UNDEFINED_OBJECT,
+            Self::Options { .. } | Self::Replication => SqlState::FEATURE_NOT_SUPPORTED,
+        }
+    }
+}
+
+/// The parameters that the session wants, in PostgreSQL's order: `options` first, then the packet's own.
+pub fn session_parameters<'a>(
+    packet: impl Iterator<Item = (&'a str, &'a str)> + Clone,
+) -> Result<SessionParameters, ParameterError> {
+    let mut wanted = SessionParameters::default();
+    for (_, value) in packet.clone().filter(|&(name, _)| name == "options") {
+        for (name, value) in parse_options(value)? {
+            set(&mut wanted, &name, &value)?;
+        }
+    }
+    for (name, value) in packet {
+        match name {
+            "user" | "database" | "options" => {}
+            "replication" if is_false(value) => {}
+            "replication" => return Err(ParameterError::Replication),
+            // Protocol options are negotiated, not set.
+            name if name.starts_with("_pq_.") => {}
+            name => set(&mut wanted, name, value)?,
+        }
+    }
+    Ok(wanted)
+}
+
+fn set(wanted: &mut SessionParameters, name: &str, value: &str) -> Result<(), ParameterError> {
+    if !is_parameter_name(name) {
+        return Err(ParameterError::Name { name: name.chars().take(64).collect() });
+    }
+    wanted.set(name, value);
+    Ok(())
+}
+
+/// Words of letters, digits, `_` and `$`, parted by dots; such a name needs no quoting beyond double quotes.
+pub fn is_parameter_name(name: &str) -> bool {
+    let word = |word: &str| {
+        word.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
+            && word.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'$')
+    };
+    name.len() < 128 && name.split('.').all(word)
+}
+
+fn is_false(value: &str) -> bool {
+    matches!(value.to_ascii_lowercase().as_str(), "false" | "off" | "no" | "0" | "f" | "n")
+}
+
+/// The settings in an `options` value: white space parts arguments, a backslash takes the next character literally.
+fn parse_options(options: &str) -> Result<Vec<(String, String)>, ParameterError> {
+    let mut settings = Vec::new();
+    let mut arguments = split_arguments(options).into_iter();
+    while let Some(argument) = arguments.next() {
+        let unsupported = || ParameterError::Options { argument: argument.chars().take(64).collect() };
+        let setting = match argument.strip_prefix("--") {
+            Some(setting) => setting.to_owned(),
+            None => match argument.strip_prefix("-c").ok_or_else(unsupported)? {
+                "" => arguments.next().ok_or_else(unsupported)?,
+                setting => setting.to_owned(),
+            },
+        };
+        let (name, value) = setting.split_once('=').ok_or_else(unsupported)?;
+        // PostgreSQL reads dashes in a name as underscores.
+        settings.push((name.replace('-', "_"), value.to_owned()));
+    }
+    Ok(settings)
+}
+
+fn split_arguments(options: &str) -> Vec<String> {
+    let mut arguments = Vec::new();
+    let mut current: Option<String> = None;
+    let mut characters = options.chars();
+    while let Some(character) = characters.next() {
+        match character {
+            character if character.is_ascii_whitespace() => arguments.extend(current.take()),
+            '\\' => current.get_or_insert_default().extend(characters.next()),
+            character => current.get_or_insert_default().push(character),
+        }
+    }
+    arguments.extend(current);
+    arguments
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(packet: &[(&'static str, &'static str)]) -> Result<Vec<(String, String)>, ParameterError> {
+        let wanted = session_parameters(packet.iter().copied())?;
+        Ok(wanted.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
+    }
+
+    #[test]
+    fn options_come_first_and_the_packet_overrides_them() {
+        let packet = [
+            ("user", "u"),
+            ("database", "d"),
+            ("DateStyle", "ISO"),
+            ("options", r"-c search_path=a,\ b -cstatement_timeout=5s --date-style=German  -c x.y=z\\"),
+        ];
+        let expected = [
+            ("date_style", "German"),
+            ("datestyle", "ISO"),
+            ("search_path", "a, b"),
+            ("statement_timeout", "5s"),
+            ("x.y", "z\\"),
+        ];
+        let expected: Vec<_> = expected.iter().map(|&(n, v)| (n.to_owned(), v.to_owned())).collect();
+        assert_eq!(parse(&packet), Ok(expected));
+    }
+
+    #[test]
+    fn what_cannot_be_tracked_is_refused_by_name() {
+        let options = |argument: &str| Err(ParameterError::Options { argument: argument.to_owned() });
+        assert_eq!(parse(&[("options", "-B 100")]), options("-B"));
+        assert_eq!(parse(&[("options", "-c")]), options("-c"));
+        assert_eq!(parse(&[("options", "-c work_mem")]), options("-c"));
+        assert_eq!(parse(&[("a b", "x")]), Err(ParameterError::Name { name: "a b".into() }));
+        assert_eq!(parse(&[("replication", "database")]), Err(ParameterError::Replication));
+        assert_eq!(parse(&[("replication", "off")]), Ok(vec![]));
+        assert_eq!(parse(&[("_pq_.x", "y")]), Ok(vec![]));
+    }
+
+    #[test]
+    fn names_are_words_parted_by_dots() {
+        for name in ["a", "_a1$", "plpgsql.x", "a.b.c"] {
+            assert!(is_parameter_name(name), "{name}");
+        }
+        for name in ["", ".", "a.", "1a", "a\"b", "a;b", "ä", "a b"] {
+            assert!(!is_parameter_name(name), "{name}");
+        }
+    }
+}
