@@ -2,9 +2,12 @@
 
 use clap::Parser;
 use halephant::cli::{Cli, EXIT_USAGE};
-use halephant::config;
+use halephant::config::{self, Config};
+use halephant::proxy::run::{Shutdown, Source, run};
+use halephant::telemetry::logging;
 use std::io::Write;
 use std::process::ExitCode;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -19,11 +22,48 @@ fn main() -> ExitCode {
     if cli.check {
         return report_valid(&cli, &config);
     }
-    ExitCode::SUCCESS
+    match serve(config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "halephant: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve(config: Config) -> Result<(), Box<dyn std::error::Error>> {
+    // Dropped last: it writes out the log lines that are still queued.
+    let _logging = logging::init(&config.logging)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let result = runtime.block_on(async { run(config, Signals::new()?).await.map_err(Box::from) });
+    // What is still running in the background must not hold the process.
+    runtime.shutdown_background();
+    result
+}
+
+/// SIGTERM lets transactions finish; SIGINT, or a second signal, does not wait.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+}
+
+impl Source for Signals {
+    async fn next(&mut self) -> Shutdown {
+        tokio::select! {
+            _ = self.terminate.recv() => Shutdown::Graceful,
+            _ = self.interrupt.recv() => Shutdown::Immediate,
+        }
+    }
 }
 
 /// `--check`: the one line of a valid configuration.
-fn report_valid(cli: &Cli, config: &config::Config) -> ExitCode {
+fn report_valid(cli: &Cli, config: &Config) -> ExitCode {
     let pools = || config.clusters.iter().flat_map(|cluster| &cluster.pools);
     let written = writeln!(
         std::io::stdout(),

@@ -168,7 +168,10 @@ impl Pool {
         let mut wait = Duration::ZERO;
         self.decide(|state, limits, steps| {
             wait = state.open_failed(user, node);
-            let served = state.users[user.0].nodes.iter().any(|node| node.connections > node.opening + node.closing + 1);
+            let served = state.users[user.0]
+                .nodes
+                .iter()
+                .any(|node| node.connections > node.opening + node.closing + 1);
             if let Some(role) = self.cluster.node(node).role()
                 && error.is_permanent()
                 && !served

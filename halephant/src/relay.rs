@@ -87,7 +87,9 @@ pub enum RelayEnd {
     ClientClosed,
     ClientViolation(FrameError),
     /// `told`: the server's own fatal error was passed on.
-    ServerClosed { told: bool },
+    ServerClosed {
+        told: bool,
+    },
     ServerViolation,
     /// The parameters of the client could not be applied.
     Rejected(ServerError),
@@ -143,7 +145,10 @@ impl RelayState {
 
     /// Between messages in both directions, with nothing pending.
     pub fn at_boundary(&self) -> bool {
-        self.server_body_left == 0 && self.server_held.is_empty() && self.to_server.is_empty() && !self.swallowing
+        self.server_body_left == 0
+            && self.server_held.is_empty()
+            && self.to_server.is_empty()
+            && !self.swallowing
     }
 }
 
@@ -152,7 +157,12 @@ type Turn = Poll<Option<RelayEnd>>;
 
 impl<'a> Relay<'a> {
     /// Joins the two; what the client wants set is sent ahead of its first message.
-    pub fn new(client: &'a mut Client, lease: &'a mut Lease, handle: &'a SessionHandle, release: Release) -> Self {
+    pub fn new(
+        client: &'a mut Client,
+        lease: &'a mut Lease,
+        handle: &'a SessionHandle,
+        release: Release,
+    ) -> Self {
         let mut relay = Self { client, lease, handle, release, state: RelayState::default() };
         relay.apply_parameters();
         relay
@@ -215,10 +225,18 @@ impl<'a> Relay<'a> {
             }
         }
         if self.state.terminated {
-            return if self.state.tracker.owed() == 0 { Poll::Ready(Some(RelayEnd::Terminated)) } else { Poll::Pending };
+            return if self.state.tracker.owed() == 0 {
+                Poll::Ready(Some(RelayEnd::Terminated))
+            } else {
+                Poll::Pending
+            };
         }
         if self.state.half_closed.is_some() {
-            return if self.state.tracker.owed() == 0 { Poll::Ready(Some(RelayEnd::ClientClosed)) } else { Poll::Pending };
+            return if self.state.tracker.owed() == 0 {
+                Poll::Ready(Some(RelayEnd::ClientClosed))
+            } else {
+                Poll::Pending
+            };
         }
         if self.state.tracker.is_saturated() {
             return Poll::Pending;
@@ -294,7 +312,9 @@ impl<'a> Relay<'a> {
         if self.client.out.is_empty() && !rest.is_empty() {
             match self.client.stream.poll_write(cx, rest) {
                 Poll::Ready(Ok(written)) => rest = &rest[written..],
-                Poll::Ready(Err(_)) if scan.end.is_none() => return Poll::Ready(Some(RelayEnd::ClientClosed)),
+                Poll::Ready(Err(_)) if scan.end.is_none() => {
+                    return Poll::Ready(Some(RelayEnd::ClientClosed));
+                }
                 Poll::Ready(Err(_)) => rest = &[],
                 Poll::Pending => {}
             }

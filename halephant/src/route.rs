@@ -22,7 +22,9 @@ fn is_read_only(user: &UserSettings) -> bool {
 /// PostgreSQL takes unambiguous beginnings of `true`, `yes`, `on` and `1`.
 fn is_true(value: &str) -> bool {
     let value = value.trim().to_ascii_lowercase();
-    value == "1" || value == "on" || (!value.is_empty() && ("true".starts_with(&value) || "yes".starts_with(&value)))
+    value == "1"
+        || value == "on"
+        || (!value.is_empty() && ("true".starts_with(&value) || "yes".starts_with(&value)))
 }
 
 #[cfg(test)]

@@ -72,7 +72,13 @@ enum NoServer {
 }
 
 impl Session {
-    pub fn new(client: Client, registration: Registration, pool: Arc<Pool>, user: UserIndex, role: Role) -> Self {
+    pub fn new(
+        client: Client,
+        registration: Registration,
+        pool: Arc<Pool>,
+        user: UserIndex,
+        role: Role,
+    ) -> Self {
         Self { client, registration, pool, user, role, discard: 0, skipping: false }
     }
 
@@ -111,7 +117,11 @@ impl Session {
     }
 
     /// Relays until the server connection is free again (`None`) or the session is over.
-    async fn relay(&mut self, mut lease: Lease, release: Release) -> Option<(SessionEnd, Option<ErrorReport>)> {
+    async fn relay(
+        &mut self,
+        mut lease: Lease,
+        release: Release,
+    ) -> Option<(SessionEnd, Option<ErrorReport>)> {
         if release == Release::AtSessionEnd {
             lease.connection().dirty = true;
         }
@@ -143,13 +153,15 @@ impl Session {
                 (SessionEnd::Shutdown, Some(ending::shutdown_report()))
             }
             RelayEnd::ServerClosed { told } => {
-                let report = ErrorReport::fatal(SqlState::CONNECTION_FAILURE, "the server connection was lost")
-                    .detail(format!("Node {} closed it.", self.node_text(&lease)));
+                let report =
+                    ErrorReport::fatal(SqlState::CONNECTION_FAILURE, "the server connection was lost")
+                        .detail(format!("Node {} closed it.", self.node_text(&lease)));
                 (SessionEnd::ServerClosed, (!told).then_some(report))
             }
             RelayEnd::ServerViolation => {
-                let report = ErrorReport::fatal(SqlState::PROTOCOL_VIOLATION, "the server broke the protocol")
-                    .detail(format!("Node {}; its connection was closed.", self.node_text(&lease)));
+                let report =
+                    ErrorReport::fatal(SqlState::PROTOCOL_VIOLATION, "the server broke the protocol")
+                        .detail(format!("Node {}; its connection was closed.", self.node_text(&lease)));
                 (SessionEnd::ServerViolation, Some(report))
             }
             RelayEnd::Rejected(error) => {

@@ -78,7 +78,11 @@ pub async fn read_opening(stream: &mut Stream, buffer: &mut MessageBuffer) -> Re
                     version,
                     user: message.user().to_owned(),
                     database: message.database().to_owned(),
-                    parameters: message.parameters.iter().map(|(n, v)| (n.to_owned(), v.to_owned())).collect(),
+                    parameters: message
+                        .parameters
+                        .iter()
+                        .map(|(n, v)| (n.to_owned(), v.to_owned()))
+                        .collect(),
                     negotiation,
                 };
                 buffer.consume(taken);

@@ -46,9 +46,8 @@ impl Workers {
 
     /// The calling worker, or the next in turn when the caller is not a worker.
     pub fn here_or_next(&self) -> WorkerId {
-        Self::current().unwrap_or_else(|| {
-            WorkerId(self.0.next.fetch_add(1, Ordering::Relaxed) % self.0.handles.len())
-        })
+        Self::current()
+            .unwrap_or_else(|| WorkerId(self.0.next.fetch_add(1, Ordering::Relaxed) % self.0.handles.len()))
     }
 
     pub fn spawn_on(&self, id: WorkerId, task: impl Future<Output = ()> + Send + 'static) {

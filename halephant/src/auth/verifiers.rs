@@ -19,16 +19,23 @@ const SUSPECT_AFTER: Duration = Duration::from_secs(1);
 /// What the auth query says of a role.
 #[derive(Clone, Debug)]
 pub enum Lookup {
-    Found { verifier: Verifier, valid_until: Option<SystemTime> },
+    Found {
+        verifier: Verifier,
+        valid_until: Option<SystemTime>,
+    },
     /// There is no such role, or nothing that SCRAM can be done with; the reason is for the log.
-    Absent { reason: String },
+    Absent {
+        reason: String,
+    },
 }
 
 impl Lookup {
     /// The verifier, unless its time is over.
     pub fn usable(&self, now: SystemTime) -> Result<&Verifier, &str> {
         match self {
-            Self::Found { valid_until: Some(until), .. } if *until < now => Err("the password has expired (VALID UNTIL)"),
+            Self::Found { valid_until: Some(until), .. } if *until < now => {
+                Err("the password has expired (VALID UNTIL)")
+            }
             Self::Found { verifier, .. } => Ok(verifier),
             Self::Absent { reason } => Err(reason),
         }
@@ -99,7 +106,10 @@ impl Verifiers {
     /// A login with this role's verifier failed: the password may have been changed meanwhile.
     pub fn suspect(&self, role: &str) {
         let mut entries = self.lock();
-        let old = entries.get(role).and_then(|entry| entry.0.get()).is_some_and(|(_, since)| since.elapsed() > SUSPECT_AFTER);
+        let old = entries
+            .get(role)
+            .and_then(|entry| entry.0.get())
+            .is_some_and(|(_, since)| since.elapsed() > SUSPECT_AFTER);
         if old {
             entries.remove(role);
         }

@@ -15,7 +15,12 @@ const FRESH: Duration = Duration::from_millis(5);
 
 impl Pool {
     /// A free connection, if there is one and nobody waits for it.
-    pub fn try_checkout(self: &Arc<Self>, user: UserIndex, role: Role, wanted: &SessionParameters) -> Option<Lease> {
+    pub fn try_checkout(
+        self: &Arc<Self>,
+        user: UserIndex,
+        role: Role,
+        wanted: &SessionParameters,
+    ) -> Option<Lease> {
         let worker = self.workers.here_or_next();
         loop {
             let lease = self.lock().take_idle(&self.limits(), user, role, worker, wanted)?;
@@ -51,7 +56,12 @@ impl Pool {
         }
     }
 
-    fn enqueue(self: &Arc<Self>, user: UserIndex, role: Role, id: WaiterId) -> Result<Waiting, CheckoutError> {
+    fn enqueue(
+        self: &Arc<Self>,
+        user: UserIndex,
+        role: Role,
+        id: WaiterId,
+    ) -> Result<Waiting, CheckoutError> {
         if !self.has_capacity(user, role) {
             return Err(CheckoutError::NoCapacity {
                 pool: self.settings.name.clone(),
@@ -86,9 +96,8 @@ impl Pool {
             return CheckoutError::NoNode { cluster: self.cluster.name.clone(), role, after };
         }
         let state = self.lock();
-        let connected = |state: &State| {
-            state.users[user.0].nodes.iter().any(|node| node.connections > node.opening)
-        };
+        let connected =
+            |state: &State| state.users[user.0].nodes.iter().any(|node| node.connections > node.opening);
         let last = self.last_failure.lock().unwrap_or_else(PoisonError::into_inner).clone();
         match last {
             Some(last) if !connected(&state) => CheckoutError::Unreachable { last, after },

@@ -45,7 +45,14 @@ impl Pool {
 }
 
 impl State {
-    fn expire(&mut self, limits: &Limits<'_>, user: UserIndex, node: NodeIndex, now: Instant, steps: &mut Vec<Step>) {
+    fn expire(
+        &mut self,
+        limits: &Limits<'_>,
+        user: UserIndex,
+        node: NodeIndex,
+        now: Instant,
+        steps: &mut Vec<Step>,
+    ) {
         let role = limits.cluster.node(node).role();
         let floor = role.map_or(0, |role| state::of(limits.user(user).min_connections, role));
         let node_use = &mut self.users[user.0].nodes[node.0];
@@ -53,7 +60,8 @@ impl State {
         let mut ending = Vec::new();
         let mut at = 0;
         while let Some(lease) = node_use.idle.get(at) {
-            let unused = now.duration_since(lease.idle_since) >= limits.settings.idle_timeout && staying > floor;
+            let unused =
+                now.duration_since(lease.idle_since) >= limits.settings.idle_timeout && staying > floor;
             if role.is_none() || lease.expires <= now || unused {
                 ending.extend(node_use.idle.remove(at));
                 staying -= 1;
@@ -65,7 +73,14 @@ impl State {
     }
 
     /// Opens towards min_connections; the limits and the back-off after failures hold here too.
-    fn refill(&mut self, limits: &Limits<'_>, user: UserIndex, node: NodeIndex, now: Instant, steps: &mut Vec<Step>) {
+    fn refill(
+        &mut self,
+        limits: &Limits<'_>,
+        user: UserIndex,
+        node: NodeIndex,
+        now: Instant,
+        steps: &mut Vec<Step>,
+    ) {
         let Some(role) = limits.cluster.node(node).role() else { return };
         let floor = state::of(limits.user(user).min_connections, role);
         while !self.closed

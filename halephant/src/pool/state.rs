@@ -131,10 +131,8 @@ impl State {
         self.rotation = self.rotation.wrapping_add(1);
         let nodes = &self.users[user.0].nodes;
         // Fewest in use first; among equals they take turns.
-        let node = limits
-            .candidates(role)
-            .filter(|node| !nodes[node.0].idle.is_empty())
-            .min_by_key(|node| {
+        let node =
+            limits.candidates(role).filter(|node| !nodes[node.0].idle.is_empty()).min_by_key(|node| {
                 let node_use = &nodes[node.0];
                 let turn = node.0.wrapping_add(self.rotation) % nodes.len();
                 (node_use.connections as usize - node_use.idle.len(), turn)
@@ -142,12 +140,10 @@ impl State {
         let idle = &mut self.use_of(user, node).idle;
         let last = idle.len() - 1;
         // The most recently used one is the warmest; one that needs no SET and no move between reactors is better.
-        let best = (0..idle.len().min(IDLE_SCAN_MAX))
-            .map(|back| last - back)
-            .max_by_key(|&at| {
-                let lease = &idle[at];
-                (lease.applied() == wanted, lease.worker == worker, at)
-            })?;
+        let best = (0..idle.len().min(IDLE_SCAN_MAX)).map(|back| last - back).max_by_key(|&at| {
+            let lease = &idle[at];
+            (lease.applied() == wanted, lease.worker == worker, at)
+        })?;
         idle.remove(best)
     }
 
@@ -167,13 +163,20 @@ impl State {
 
     /// Opens what the waiters of one user need and the limits allow; makes room where other users' idle connections
     /// hold it.
-    pub(super) fn open_for_waiters(&mut self, limits: &Limits<'_>, user: UserIndex, role: Role, steps: &mut Vec<Step>) {
+    pub(super) fn open_for_waiters(
+        &mut self,
+        limits: &Limits<'_>,
+        user: UserIndex,
+        role: Role,
+        steps: &mut Vec<Step>,
+    ) {
         if self.closed {
             return;
         }
         let now = Instant::now();
         loop {
-            let coming: u32 = limits.candidates(role).map(|node| self.users[user.0].nodes[node.0].opening).sum();
+            let coming: u32 =
+                limits.candidates(role).map(|node| self.users[user.0].nodes[node.0].opening).sum();
             if self.waiting(user, role).len() <= coming as usize {
                 return;
             }
@@ -190,14 +193,27 @@ impl State {
         }
     }
 
-    pub(super) fn may_open(&self, limits: &Limits<'_>, user: UserIndex, node: NodeIndex, role: Role, now: Instant) -> bool {
+    pub(super) fn may_open(
+        &self,
+        limits: &Limits<'_>,
+        user: UserIndex,
+        node: NodeIndex,
+        role: Role,
+        now: Instant,
+    ) -> bool {
         let node_use = &self.users[user.0].nodes[node.0];
         node_use.connections < limits.user_max(user, role)
             && self.opening[node.0] < OPENING_PER_NODE_MAX
             && node_use.not_before.is_none_or(|not_before| not_before <= now)
     }
 
-    fn open_candidate(&self, limits: &Limits<'_>, user: UserIndex, role: Role, now: Instant) -> Option<NodeIndex> {
+    fn open_candidate(
+        &self,
+        limits: &Limits<'_>,
+        user: UserIndex,
+        role: Role,
+        now: Instant,
+    ) -> Option<NodeIndex> {
         limits
             .candidates(role)
             .filter(|&node| {

@@ -17,7 +17,8 @@ use tokio::sync::Mutex;
 /// Longest that one auth query may take, a new connection included.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
 /// Names resolve to the catalog whatever the role's search_path is, and dates come in one form.
-const PREPARE_SESSION: &str = "SET search_path = pg_catalog, pg_temp; SET DateStyle = ISO; SET TimeZone = 'UTC'";
+const PREPARE_SESSION: &str =
+    "SET search_path = pg_catalog, pg_temp; SET DateStyle = ISO; SET TimeZone = 'UTC'";
 
 /// Cheap to clone: a handle on the one connection.
 #[derive(Clone)]
@@ -43,7 +44,12 @@ enum AdminError {
 }
 
 impl AdminConnection {
-    pub fn new(config: &ClusterConfig, cluster: Arc<Cluster>, upstream: Arc<Upstream>, control: Handle) -> Self {
+    pub fn new(
+        config: &ClusterConfig,
+        cluster: Arc<Cluster>,
+        upstream: Arc<Upstream>,
+        control: Handle,
+    ) -> Self {
         Self(Arc::new(Inner {
             cluster,
             upstream,
@@ -93,7 +99,8 @@ impl Inner {
 
     /// The primary first; a replica has the same roles.
     async fn connect(&self) -> Result<ServerConnection, AdminError> {
-        let parameters = ParameterSettings { application_name: Some("halephant".into()), ..Default::default() };
+        let parameters =
+            ParameterSettings { application_name: Some("halephant".into()), ..Default::default() };
         let login = Login { database: &self.database, role: &self.user, parameters: &parameters };
         let mut nodes: Vec<_> = self.cluster.nodes().collect();
         nodes.sort_by_key(|(_, node)| (node.role() != Some(Role::Primary), node.role().is_none()));
@@ -115,7 +122,11 @@ impl Inner {
 fn interpret(rows: &[Row]) -> Lookup {
     let absent = |reason: &str| Lookup::Absent { reason: reason.to_owned() };
     let [row] = rows else {
-        return absent(if rows.is_empty() { "the auth query found no row" } else { "the auth query found several rows" });
+        return absent(if rows.is_empty() {
+            "the auth query found no row"
+        } else {
+            "the auth query found several rows"
+        });
     };
     let Some(Some(secret)) = row.get(1) else {
         return absent("the auth query returned no password");
@@ -177,7 +188,9 @@ mod tests {
         assert_eq!(reason(&[Some("u"), Some(VERIFIER), None]), "None");
         assert_eq!(reason(&[Some("u"), Some(VERIFIER), Some("infinity")]), "None");
         assert_eq!(reason(&[Some("u"), Some(VERIFIER), Some("294276-12-31 23:59:59+00")]), "None");
-        let at = |text| parse_valid_until(text).flatten().and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok());
+        let at = |text| {
+            parse_valid_until(text).flatten().and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok())
+        };
         assert_eq!(at("1970-01-02 00:00:00+00"), Some(Duration::from_secs(86_400)));
         assert_eq!(at("1970-01-01 00:00:00.5+00"), Some(Duration::from_millis(500)));
     }

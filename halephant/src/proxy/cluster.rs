@@ -30,7 +30,8 @@ impl ClusterState {
             learned: Mutex::default(),
             connect_timeout: config.node.connect_timeout,
         });
-        let admin = AdminConnection::new(config, Arc::clone(&cluster), Arc::clone(&upstream), control.clone());
+        let admin =
+            AdminConnection::new(config, Arc::clone(&cluster), Arc::clone(&upstream), control.clone());
         let verifiers = Verifiers::new(Arc::new(admin), config.auth.cache_ttl);
         Self { cluster, verifiers, upstream }
     }

@@ -68,7 +68,11 @@ pub async fn serve(state: Arc<State>, stream: TcpStream, peer: SocketAddr) {
 }
 
 /// Opening and login, within LOGIN_TIMEOUT. `None`: there is no session, and the client knows why.
-async fn establish(state: &Arc<State>, stream: TcpStream, peer: SocketAddr) -> Option<(LoggedIn, StartupRequest)> {
+async fn establish(
+    state: &Arc<State>,
+    stream: TcpStream,
+    peer: SocketAddr,
+) -> Option<(LoggedIn, StartupRequest)> {
     let mut stream = Some(Stream::Tcp(stream));
     match tokio::time::timeout(LOGIN_TIMEOUT, opening_and_login(state, &mut stream)).await {
         Ok(Ok(Some(logged_in))) => return Some(logged_in),

@@ -7,10 +7,10 @@ use crate::net::Role;
 use crate::pool::settings::PoolMode;
 use crate::pool::{Lease, UserIndex};
 use crate::relay::Client;
+use crate::server::query::QueryError;
 use crate::session::Session;
 use crate::session::parameters::{ParameterError, session_parameters};
 use crate::session::welcome::WelcomeError;
-use crate::server::query::QueryError;
 use crate::startup::StartupRequest;
 use crate::wire::{MessageBuffer, Stream};
 use bytes::BytesMut;
@@ -76,7 +76,7 @@ pub async fn log_in(
     request: &StartupRequest,
 ) -> Result<LoggedIn, LoginError> {
     let (served, user) = {
-        let stream = stream.as_mut().ok_or(std::io::ErrorKind::NotConnected)?;
+        let stream = stream.as_mut().ok_or_else(gone)?;
         authenticate(state, stream, buffer, request).await?
     };
     let parameters = request.parameters.iter().map(|(name, value)| (name.as_str(), value.as_str()));
@@ -88,7 +88,7 @@ pub async fn log_in(
     }
     let registration = state.sessions.register(request.version.has_long_secret_keys())?;
     let mut client = Client {
-        stream: stream.take().ok_or(std::io::ErrorKind::NotConnected)?,
+        stream: stream.take().ok_or_else(gone)?,
         held: std::mem::take(buffer).into_bytes(),
         out: BytesMut::new(),
         body_left: 0,
@@ -99,7 +99,17 @@ pub async fn log_in(
     Ok(LoggedIn { session: new_session(client, registration, &served, user, role), lease })
 }
 
-fn new_session(client: Client, registration: Registration, served: &Served, user: UserIndex, role: Role) -> Session {
+fn gone() -> std::io::Error {
+    std::io::ErrorKind::NotConnected.into()
+}
+
+fn new_session(
+    client: Client,
+    registration: Registration,
+    served: &Served,
+    user: UserIndex,
+    role: Role,
+) -> Session {
     Session::new(client, registration, Arc::clone(&served.pool), user, role)
 }
 
@@ -125,7 +135,11 @@ async fn authenticate(
     let served = asked.or_else(|| state.any_with_user(&request.user)).cloned();
     let found = served.and_then(|served| Some((served.pool.user(&request.user)?, served)));
     let Some((user, served)) = found else {
-        tracing::info!(user = request.user, database = request.database, "the user is not configured for the database");
+        tracing::info!(
+            user = request.user,
+            database = request.database,
+            "the user is not configured for the database"
+        );
         let verifier = mock_verifier(state, &request.user);
         auth::authenticate(stream, buffer, &request.user, verifier).await?;
         return Err(AuthError::Failed { user: request.user.clone() }.into());

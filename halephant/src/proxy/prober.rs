@@ -98,7 +98,8 @@ impl Probe {
         {
             return Some(answer);
         }
-        let parameters = ParameterSettings { application_name: Some("halephant".into()), ..Default::default() };
+        let parameters =
+            ParameterSettings { application_name: Some("halephant".into()), ..Default::default() };
         let login = Login { database: &self.database, role: &self.user, parameters: &parameters };
         match self.upstream.open(&self.cluster.node(self.node).address, login).await {
             Ok(connection) => in_recovery(connection).await,

@@ -84,7 +84,8 @@ impl State {
     pub async fn start(self: &Arc<Self>, config: &Config) {
         let mut first = Vec::new();
         for (settings, cluster) in config.clusters.iter().zip(&self.clusters) {
-            let mut prober = Prober::new(settings, Arc::clone(&cluster.cluster), Arc::clone(&cluster.upstream));
+            let mut prober =
+                Prober::new(settings, Arc::clone(&cluster.cluster), Arc::clone(&cluster.upstream));
             first.push(tokio::spawn(async move {
                 prober.probe().await;
                 prober
@@ -93,7 +94,8 @@ impl State {
         for (prober, settings) in first.into_iter().zip(&config.clusters) {
             // A probe that panicked would leave its cluster without roles: it is not started again, but seen in the log.
             let Ok(prober) = prober.await else { continue };
-            let pools: Vec<_> = settings.pools.iter().filter_map(|pool| self.pools.get(&pool.name).cloned()).collect();
+            let pools: Vec<_> =
+                settings.pools.iter().filter_map(|pool| self.pools.get(&pool.name).cloned()).collect();
             tokio::spawn(prober.run(move || pools.iter().for_each(|served| served.pool.wake())));
         }
         for served in self.pools.values().cloned() {

@@ -152,9 +152,9 @@ fn take_body(body_left: &mut u32, available: usize) -> usize {
 /// Whether the beginning of an ErrorResponse says that the session is over.
 fn is_fatal(prefix: &[u8]) -> bool {
     // The fields up to the cut: `S` (localized) and `V` come first.
-    prefix.split(|&byte| byte == 0).any(|field| {
-        matches!(field, [b'V' | b'S', severity @ ..] if severity == b"FATAL" || severity == b"PANIC")
-    })
+    prefix.split(|&byte| byte == 0).any(
+        |field| matches!(field, [b'V' | b'S', severity @ ..] if severity == b"FATAL" || severity == b"PANIC"),
+    )
 }
 
 impl Relay<'_> {

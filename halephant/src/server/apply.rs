@@ -26,7 +26,11 @@ impl ServerConnection {
 /// Appends the extended-protocol messages that set and reset parameters, closed by one Sync.
 ///
 /// Values travel as parameters, so that no quoting rule, encoding or setting of the server can change what they mean.
-pub fn encode_parameters(set: &[(&str, &str)], reset: &[&str], out: &mut BytesMut) -> Result<(), EncodeError> {
+pub fn encode_parameters(
+    set: &[(&str, &str)],
+    reset: &[&str],
+    out: &mut BytesMut,
+) -> Result<(), EncodeError> {
     if !set.is_empty() {
         let mut values = ValuesBuf::new();
         let mut calls = Vec::with_capacity(set.len());

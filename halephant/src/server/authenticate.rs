@@ -46,7 +46,12 @@ struct CacheKey {
 const CACHED_KEYS_MAX: usize = 1024;
 
 impl KeyCache {
-    async fn keys(&self, role: &str, password: &Secret<Vec<u8>>, challenge: &Challenge) -> Option<ClientKeys> {
+    async fn keys(
+        &self,
+        role: &str,
+        password: &Secret<Vec<u8>>,
+        challenge: &Challenge,
+    ) -> Option<ClientKeys> {
         let key = CacheKey {
             role: role.to_owned(),
             password: {
@@ -60,8 +65,7 @@ impl KeyCache {
             return Some(keys.clone());
         }
         let (password, salt, iterations) = (password.clone(), key.salt.clone(), challenge.iterations());
-        let derive =
-            move || SaltedPassword::derive(password.expose(), &salt, iterations).client_keys();
+        let derive = move || SaltedPassword::derive(password.expose(), &salt, iterations).client_keys();
         let keys = spawn_blocking(derive).await.ok()?;
         let mut cache = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if cache.len() >= CACHED_KEYS_MAX {
@@ -111,8 +115,9 @@ impl Dialog<'_> {
 
     async fn scram(&mut self, offered: &[&str]) -> Result<(), OpenError> {
         let nonce = Nonce::generate().map_err(|error| self.broken(error))?;
-        let client = Client::choose(offered.iter().copied(), None, nonce)
-            .ok_or_else(|| OpenError::Method { node: self.node.to_owned(), method: "SASL without SCRAM-SHA-256" })?;
+        let client = Client::choose(offered.iter().copied(), None, nonce).ok_or_else(|| {
+            OpenError::Method { node: self.node.to_owned(), method: "SASL without SCRAM-SHA-256" }
+        })?;
         let mechanism = client.mechanism();
         let (state, first) = client.client_first();
         let mut out = BytesMut::new();
@@ -153,10 +158,10 @@ impl Dialog<'_> {
     }
 
     fn password(&self) -> Result<Secret<Vec<u8>>, OpenError> {
-        self.credentials
-            .password
-            .clone()
-            .ok_or_else(|| OpenError::NoCredentials { node: self.node.to_owned(), role: self.role.to_owned() })
+        self.credentials.password.clone().ok_or_else(|| OpenError::NoCredentials {
+            node: self.node.to_owned(),
+            role: self.role.to_owned(),
+        })
     }
 
     async fn send_password(&mut self, password: &[u8]) -> Result<(), OpenError> {
@@ -184,7 +189,12 @@ impl Dialog<'_> {
                 backend::tag::AUTHENTICATION => return Ok(message.body),
                 backend::tag::NOTICE_RESPONSE | backend::tag::NEGOTIATE_PROTOCOL_VERSION => {}
                 backend::tag::ERROR_RESPONSE => return Err(self.refused(&message.body)),
-                tag => return Err(self.broken(format!("message type {:?} instead of an authentication request", char::from(tag)))),
+                tag => {
+                    return Err(self.broken(format!(
+                        "message type {:?} instead of an authentication request",
+                        char::from(tag)
+                    )));
+                }
             }
         }
     }

@@ -82,10 +82,9 @@ impl ServerConnection {
     /// Stores the body of a ParameterStatus; `false` when it is none.
     pub fn report(&mut self, body: &[u8]) -> bool {
         match ParameterStatus::parse(body) {
-            Ok(status) => self.reported.set(
-                &String::from_utf8_lossy(status.name),
-                &String::from_utf8_lossy(status.value),
-            ),
+            Ok(status) => self
+                .reported
+                .set(&String::from_utf8_lossy(status.name), &String::from_utf8_lossy(status.value)),
             Err(_) => false,
         }
     }

@@ -40,7 +40,9 @@ pub enum OpenError {
     Timeout { node: String, after: Duration },
     #[error("{node} refused: {error}")]
     Refused { node: String, error: ServerError },
-    #[error("{node} asks for a password of role \"{role}\": no .pgpass line matches and no client has logged in as it yet")]
+    #[error(
+        "{node} asks for a password of role \"{role}\": no .pgpass line matches and no client has logged in as it yet"
+    )]
     NoCredentials { node: String, role: String },
     #[error("{node} asks for an authentication method that is not supported: {method}")]
     Method { node: String, method: &'static str },

@@ -78,17 +78,18 @@ async fn log_in(
     let mut stream = Stream::Tcp(stream);
     let mut buffer = MessageBuffer::default();
     let mut packet = BytesMut::new();
-    let options = encode_options(login.parameters);
+    let options = login.parameters.options_text();
     let mut parameters = vec![("user", login.role), ("database", login.database)];
     parameters.extend(login.parameters.application_name.as_deref().map(|name| ("application_name", name)));
-    parameters.extend((!options.is_empty()).then_some(("options", options.as_str())));
+    parameters.extend(options.as_deref().map(|options| ("options", options)));
     encode_startup_message(ProtocolVersion::V3_0, parameters, &mut packet)
         .map_err(|error| OpenError::Protocol { node: node.to_owned(), reason: error.to_string() })?;
     stream
         .write_all(&packet)
         .await
         .map_err(|error| OpenError::Lost { node: node.to_owned(), source: ReadError::Io(error) })?;
-    let mut dialog = Dialog { node, role: login.role, stream: &mut stream, buffer: &mut buffer, credentials, cache };
+    let mut dialog =
+        Dialog { node, role: login.role, stream: &mut stream, buffer: &mut buffer, credentials, cache };
     dialog.authenticate().await?;
     let (cancel, reported) = first_ready(&mut dialog, address).await?;
     Ok(ServerConnection {
@@ -122,14 +123,17 @@ async fn first_ready(
                 cancel = Some(CancelTarget::new(address, process_id, secret_key));
             }
             backend::Message::ParameterStatus(status) => {
-                let (name, value) = (String::from_utf8_lossy(status.name), String::from_utf8_lossy(status.value));
+                let (name, value) =
+                    (String::from_utf8_lossy(status.name), String::from_utf8_lossy(status.value));
                 if !reported.set(&name, &value) {
                     return Err(dialog.broken("absurdly many parameters"));
                 }
             }
             backend::Message::ReadyForQuery(ready) => {
                 return match cancel {
-                    Some(cancel) if ready.status == TransactionStatus::Idle && dialog.buffer.bytes().is_empty() => {
+                    Some(cancel)
+                        if ready.status == TransactionStatus::Idle && dialog.buffer.bytes().is_empty() =>
+                    {
                         Ok((cancel, reported))
                     }
                     Some(_) => Err(dialog.broken("a session that does not begin idle")),
@@ -137,40 +141,11 @@ async fn first_ready(
                 };
             }
             backend::Message::NoticeResponse(_) => {}
-            _ => return Err(dialog.broken(format!("message type {:?} before ReadyForQuery", char::from(message.tag)))),
-        }
-    }
-}
-
-/// The `options` parameter: `-c name=value` for each setting, white space and backslashes escaped.
-fn encode_options(parameters: &ParameterSettings) -> String {
-    let mut options = String::new();
-    for (name, value) in &parameters.options {
-        if !options.is_empty() {
-            options.push(' ');
-        }
-        options.push_str("-c ");
-        options.push_str(name);
-        options.push('=');
-        for character in value.chars() {
-            if character == '\\' || character.is_ascii_whitespace() {
-                options.push('\\');
+            _ => {
+                return Err(
+                    dialog.broken(format!("message type {:?} before ReadyForQuery", char::from(message.tag)))
+                );
             }
-            options.push(character);
         }
-    }
-    options
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn options_escape_what_would_split_them() {
-        let mut parameters = ParameterSettings::default();
-        parameters.options.insert("search_path".into(), r"a, b\c".into());
-        parameters.options.insert("statement_timeout".into(), "5s".into());
-        assert_eq!(encode_options(&parameters), r"-c search_path=a,\ b\\c -c statement_timeout=5s");
     }
 }

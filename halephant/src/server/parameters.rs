@@ -4,25 +4,13 @@ use std::sync::Arc;
 
 /// Parameters and values a session has set beyond what its server connections start with.
 ///
-/// Cheap to clone and to compare: most clients of an application want the same, and mostly nothing.
-#[derive(Clone, Debug, Default, Hash)]
+/// Cheap to clone and, where two are copies of one, to compare: most clients of an application want the same, and mostly nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct SessionParameters(Option<Arc<Entries>>);
 
 /// Sorted by name; names are lower case.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Entries(Vec<(String, String)>);
-
-impl PartialEq for SessionParameters {
-    fn eq(&self, other: &Self) -> bool {
-        match (&self.0, &other.0) {
-            (None, None) => true,
-            (Some(mine), Some(theirs)) => Arc::ptr_eq(mine, theirs) || mine == theirs,
-            _ => false,
-        }
-    }
-}
-
-impl Eq for SessionParameters {}
 
 impl SessionParameters {
     pub fn is_empty(&self) -> bool {
@@ -75,19 +63,11 @@ pub struct Difference<'a> {
 }
 
 /// The ParameterStatus values of a connection, in the order the server first sent them.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ReportedParameters(Arc<Vec<(String, String)>>);
 
 /// A server reports about 15 parameters; an extension may add some.
 const REPORTED_MAX: usize = 256;
-
-impl PartialEq for ReportedParameters {
-    fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0) || self.0 == other.0
-    }
-}
-
-impl Eq for ReportedParameters {}
 
 impl ReportedParameters {
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {

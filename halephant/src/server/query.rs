@@ -54,7 +54,8 @@ impl ServerConnection {
         }
         let mut out = BytesMut::new();
         let unnamed = &b""[..];
-        Parse { statement: unnamed, query: sql.as_bytes(), parameter_types: Default::default() }.encode(&mut out)?;
+        Parse { statement: unnamed, query: sql.as_bytes(), parameter_types: Default::default() }
+            .encode(&mut out)?;
         Bind {
             portal: unnamed,
             statement: unnamed,
@@ -78,7 +79,9 @@ impl ServerConnection {
         loop {
             let message = buffer.read_message(&mut self.stream, BODY_BYTES_MAX).await?;
             match backend::Message::parse(message.tag, &message.body)? {
-                backend::Message::DataRow(_) if rows.len() >= ROWS_MAX => return Err(QueryError::TooManyRows),
+                backend::Message::DataRow(_) if rows.len() >= ROWS_MAX => {
+                    return Err(QueryError::TooManyRows);
+                }
                 backend::Message::DataRow(row) => {
                     let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
                     rows.push(row.columns.iter().map(|value| value.map(text)).collect());

@@ -7,7 +7,9 @@ use halephant_protocol::SqlState;
 pub enum ParameterError {
     #[error("parameter \"{name}\" in the startup packet is not a valid parameter name")]
     Name { name: String },
-    #[error("unsupported startup parameter in \"options\": \"{argument}\" (only -c name=value and --name=value are)")]
+    #[error(
+        "unsupported startup parameter in \"options\": \"{argument}\" (only -c name=value and --name=value are)"
+    )]
     Options { argument: String },
     #[error("replication connections are not supported")]
     Replication,

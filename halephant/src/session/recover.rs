@@ -10,8 +10,8 @@ use halephant_protocol::backend::{self, ReadyForQuery, TransactionStatus};
 use halephant_protocol::frame::{HEADER_BYTES, parse_header};
 use halephant_protocol::frontend::{Sync, tag};
 use std::io;
-use std::time::Duration;
 use std::task::ready;
+use std::time::Duration;
 
 /// Longest that a cancelled statement may take to end before its connection is closed.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -49,7 +49,9 @@ pub(super) fn recover(mut lease: Lease, state: RelayState, cut: bool) {
                 reset_and_checkin(lease, state.tracker.status()).await;
             }
             Ok(Err(error)) => tracing::debug!(%error, "an abandoned server connection is closed"),
-            Err(_) => tracing::warn!("an abandoned statement did not end in time; its server connection is closed"),
+            Err(_) => {
+                tracing::warn!("an abandoned statement did not end in time; its server connection is closed")
+            }
         }
     });
 }

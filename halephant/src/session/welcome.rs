@@ -54,7 +54,9 @@ impl Welcomes {
         Ok((reported, Some(lease)))
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<(usize, SessionParameters), (ReportedParameters, Instant)>> {
+    fn lock(
+        &self,
+    ) -> std::sync::MutexGuard<'_, HashMap<(usize, SessionParameters), (ReportedParameters, Instant)>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

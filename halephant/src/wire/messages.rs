@@ -48,7 +48,11 @@ impl MessageBuffer {
     }
 
     /// Waits for the next message; one whose body is larger than `body_bytes_max` is an error. Cancel safe.
-    pub async fn read_message(&mut self, stream: &mut Stream, body_bytes_max: u32) -> Result<Message, ReadError> {
+    pub async fn read_message(
+        &mut self,
+        stream: &mut Stream,
+        body_bytes_max: u32,
+    ) -> Result<Message, ReadError> {
         loop {
             if let Some(header) = parse_header_capped(&self.bytes, body_bytes_max)?
                 && self.bytes.len() >= header.frame_bytes()
