@@ -83,7 +83,12 @@ impl Toolchain {
             .find_map(|line| line.strip_prefix("release: "))
             .context("rustc -vV tells no release")?
             .to_owned();
-        Ok(Self { workspace: workspace.to_owned(), sysroot, version, scratch: target::directory().join("ebpf") })
+        Ok(Self {
+            workspace: workspace.to_owned(),
+            sysroot,
+            version,
+            scratch: target::directory().join("ebpf"),
+        })
     }
 
     /// Folder of rustc's own LLVM.

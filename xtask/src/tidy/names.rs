@@ -1,11 +1,14 @@
 //! Names: of modules, types and functions, and paths that are reserved for some files.
 
-use proc_macro2::{TokenStream, TokenTree};
+use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
 use super::Finding;
 use super::paths;
 use super::source::Source;
 use super::table::{BANNED_FUNCTION_PREFIX, BANNED_WORDS, Places, RESERVED, Reserved};
+
+/// A name follows these.
+const DECLARING: [&str; 7] = ["struct", "enum", "trait", "type", "mod", "fn", "union"];
 
 pub fn check(source: &Source<'_>) -> Vec<Finding> {
     let mut findings = Vec::new();
@@ -46,28 +49,34 @@ fn is_allowed(rule: &Reserved, path: &str) -> bool {
     }
 }
 
-/// What a file declares: keyword, name, line.
+/// What a file declares: keyword, name, line. The functions of `impl Trait for Type` have the trait's names.
 fn declarations(tokens: TokenStream) -> Vec<(String, String, usize)> {
     let mut found = Vec::new();
     let mut keyword: Option<String> = None;
+    // Since `impl`: whether `for` came.
+    let mut implements: Option<bool> = None;
     for tree in tokens {
-        let ident = match &tree {
-            TokenTree::Ident(ident) => ident,
+        let declares = keyword.take();
+        match tree {
+            TokenTree::Ident(ident) => {
+                let name = ident.to_string();
+                match name.as_str() {
+                    "impl" => implements = Some(false),
+                    "for" => implements = implements.map(|_| true),
+                    _ => {}
+                }
+                if let Some(keyword) = declares {
+                    found.push((keyword, name, ident.span().start().line));
+                } else if DECLARING.contains(&name.as_str()) {
+                    keyword = Some(name);
+                }
+            }
             TokenTree::Group(group) => {
-                found.extend(declarations(group.stream()));
-                keyword = None;
-                continue;
+                let of_trait = group.delimiter() == Delimiter::Brace && implements.take() == Some(true);
+                let inner = declarations(group.stream()).into_iter();
+                found.extend(inner.filter(|(keyword, ..)| !of_trait || keyword != "fn"));
             }
-            _ => {
-                keyword = None;
-                continue;
-            }
-        };
-        let name = ident.to_string();
-        if let Some(keyword) = keyword.take() {
-            found.push((keyword, name, ident.span().start().line));
-        } else if ["struct", "enum", "trait", "type", "mod", "fn", "union"].contains(&name.as_str()) {
-            keyword = Some(name);
+            TokenTree::Punct(_) | TokenTree::Literal(_) => {}
         }
     }
     found

@@ -115,7 +115,8 @@ fn refuses_names_that_say_nothing() {
     assert!(
         one(&[("xtask/src/a.rs", "//! A.\nimpl A { pub fn get_key(&self) {} }\n")]).contains("leave out")
     );
-    let others = "//! A.\nuse anyhow::Context;\nstruct Contextual;\nfn target() {}\n";
+    let others = "//! A.\nuse anyhow::Context;\nstruct Contextual;\nfn target() {}\n\
+        impl<T: Sized> Theirs for Ours<T> { fn get_it(&self) { } }\n";
     assert_eq!(findings(&[("xtask/src/a.rs", others)]), Vec::<String>::new());
 }
 
