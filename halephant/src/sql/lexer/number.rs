@@ -1,4 +1,4 @@
-//! Numbers, as PostgreSQL 16 and later read them.
+//! Numbers, as PostgreSQL 16 and later read them; what they refuse is read as PostgreSQL 14 did, which took it.
 
 use super::{Flaw, Lexer, TokenKind, is_name_part, is_name_start};
 
@@ -8,27 +8,38 @@ impl Lexer<'_> {
         if let Some(end) = self.radix_integer(start) {
             return (TokenKind::Integer, end, None);
         }
-        let (mut kind, mut end) = (TokenKind::Integer, self.digits(start));
-        // The longest match decides, so a word that begins where the digits, the fraction or the exponent could have
-        // ended makes junk of all of it if it reaches further than the number does.
-        let mut junk = self.word_end(end);
+        let (kind, end, junk) = self.decimal(start, Self::grouped_digits);
+        if !junk {
+            return (kind, end, None);
+        }
+        let (kind, end, _) = self.decimal(start, Self::plain_digits);
+        (kind, end, Some(Flaw::TrailingJunk))
+    }
+
+    /// The kind and the end of a decimal number, and whether a word runs into it: the longest match decides, so a word
+    /// that may begin where digits, fraction or exponent may end makes junk of all of it if it reaches further.
+    fn decimal(&self, start: usize, digits: fn(&Self, usize) -> usize) -> (TokenKind, usize, bool) {
+        let mut kind = TokenKind::Integer;
+        let mut end = digits(self, start);
+        let mut junk = self.word_end(start, end);
         // `1..10` is a range of two integers.
         if self.byte(end) == Some(b'.') && self.byte(end + 1) != Some(b'.') {
             kind = TokenKind::Decimal;
-            end = self.digits(end + 1);
-            junk = self.word_end(end);
+            let fraction = end + 1;
+            end = digits(self, fraction);
+            junk = self.word_end(fraction, end);
         }
         if matches!(self.byte(end), Some(b'e' | b'E')) {
             let signed = matches!(self.byte(end + 1), Some(b'+' | b'-'));
             let exponent = end + 1 + usize::from(signed);
-            let exponent_end = self.digits(exponent);
+            let exponent_end = digits(self, exponent);
             if exponent_end > exponent {
                 kind = TokenKind::Decimal;
                 end = exponent_end;
-                junk = junk.max(self.word_end(end));
+                junk = junk.max(self.word_end(exponent, end));
             }
         }
-        (kind, end, (junk > end).then_some(Flaw::TrailingJunk))
+        (kind, end, junk > end)
     }
 
     /// The end of `0x1F`, `0o17` or `0b11`, if that is what is here.
@@ -47,15 +58,15 @@ impl Lexer<'_> {
             }
             end = after + 1;
         }
-        // What older servers read, a zero and a name, reaches as far or further otherwise.
+        // A zero and a name that reaches further is the longer match.
         (end > start + 2 && end == self.run(start + 1, is_name_part)).then_some(end)
     }
 
     /// The end of decimal digits with single underscores between them.
-    fn digits(&self, start: usize) -> usize {
-        let mut end = self.run(start, |byte| byte.is_ascii_digit());
+    fn grouped_digits(&self, start: usize) -> usize {
+        let mut end = self.plain_digits(start);
         while end > start && self.byte(end) == Some(b'_') {
-            let more = self.run(end + 1, |byte| byte.is_ascii_digit());
+            let more = self.plain_digits(end + 1);
             if more == end + 1 {
                 break;
             }
@@ -64,8 +75,13 @@ impl Lexer<'_> {
         end
     }
 
-    /// The end of the name that begins here, or here.
-    fn word_end(&self, at: usize) -> usize {
-        if self.byte(at).is_some_and(is_name_start) { self.run(at, is_name_part) } else { at }
+    fn plain_digits(&self, start: usize) -> usize {
+        self.run(start, |byte| byte.is_ascii_digit())
+    }
+
+    /// The end of the longest name that begins at the end of these digits or at an underscore among them.
+    fn word_end(&self, digits: usize, end: usize) -> usize {
+        let grouped = self.text.get(digits..end).is_some_and(|digits| digits.contains(&b'_'));
+        if grouped || self.byte(end).is_some_and(is_name_start) { self.run(end, is_name_part) } else { end }
     }
 }

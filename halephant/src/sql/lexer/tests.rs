@@ -127,6 +127,7 @@ fn numbers() {
     check("1a 1_ 0x 0xg 0x1g 0b2", "i<1>+ w<a> i<1>+ w<_> i<0>+ w<x> i<0>+ w<xg> i<0>+ w<x1g> i<0>+ w<b2>");
     check("1e 1e+ 1.5e3x 1e5$", "i<1>+ w<e> i<1>+ w<e> y<+> n<1.5e3>+ w<x> n<1e5>+ ?<$>");
     check("1from", "i<1>+ w<from>");
+    check("1_000$$a 1_0x 1.5_0$", "i<1>+ w<_000$$a> i<1>+ w<_0x> n<1.5>+ w<_0$>");
     check("-1", "y<-> i<1>");
 }
 
