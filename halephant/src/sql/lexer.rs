@@ -9,6 +9,8 @@ mod quoted;
 #[cfg(test)]
 mod tests;
 
+pub(super) use quoted::{closing_quote, continuation};
+
 use super::Dialect;
 use std::ops::Range;
 
@@ -178,7 +180,7 @@ impl Iterator for Lexer<'_> {
 }
 
 /// White space; the vertical tab since PostgreSQL 16, before that it is a syntax error.
-fn is_space(byte: u8) -> bool {
+pub(super) fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\n' | b'\r' | b'\x0b' | b'\x0c')
 }
 
@@ -186,6 +188,6 @@ fn is_name_start(byte: u8) -> bool {
     byte.is_ascii_alphabetic() || byte == b'_' || byte >= 0x80
 }
 
-fn is_name_part(byte: u8) -> bool {
+pub(super) fn is_name_part(byte: u8) -> bool {
     is_name_start(byte) || byte.is_ascii_digit() || byte == b'$'
 }

@@ -10,33 +10,13 @@ impl Lexer<'_> {
     pub(super) fn string(&self, kind: TokenKind, quote: usize) -> Scanned {
         let mut open = quote;
         loop {
-            let Some(end) = self.closing_quote(kind, open + 1) else {
+            let Some(end) = closing_quote(self.text, kind, open + 1) else {
                 return (kind, self.text.len(), Some(Flaw::Unterminated));
             };
             match continuation(self.text, end) {
                 Some(next) => open = next,
                 None => return (kind, end, None),
             }
-        }
-    }
-
-    /// Where the segment of a string that begins at `at` ends, past its quote.
-    fn closing_quote(&self, kind: TokenKind, mut at: usize) -> Option<usize> {
-        let doubling = !matches!(kind, TokenKind::BitString | TokenKind::HexString);
-        loop {
-            let rest = self.text.get(at..)?;
-            let found = if kind == TokenKind::EscapeString {
-                memchr2(b'\'', b'\\', rest)?
-            } else {
-                memchr(b'\'', rest)?
-            };
-            at += found;
-            let escape = self.byte(at) == Some(b'\\');
-            let doubled = doubling && self.byte(at + 1) == Some(b'\'');
-            if !escape && !doubled {
-                return Some(at + 1);
-            }
-            at += 2;
         }
     }
 
@@ -101,6 +81,23 @@ impl Lexer<'_> {
             }
         }
         (TokenKind::BlockComment, self.text.len(), Some(Flaw::Unterminated))
+    }
+}
+
+/// Where the segment of a string whose content begins at `at` ends, past its quote.
+pub(in crate::sql) fn closing_quote(text: &[u8], kind: TokenKind, mut at: usize) -> Option<usize> {
+    let doubling = !matches!(kind, TokenKind::BitString | TokenKind::HexString);
+    loop {
+        let rest = text.get(at..)?;
+        let found =
+            if kind == TokenKind::EscapeString { memchr2(b'\'', b'\\', rest)? } else { memchr(b'\'', rest)? };
+        at += found;
+        let escape = text.get(at) == Some(&b'\\');
+        let doubled = doubling && text.get(at + 1) == Some(&b'\'');
+        if !escape && !doubled {
+            return Some(at + 1);
+        }
+        at += 2;
     }
 }
 

@@ -4,7 +4,8 @@ use super::{Flaw, Lexer, Token, TokenKind};
 use crate::sql::Dialect;
 use proptest::prelude::*;
 
-const ESCAPING: Dialect = Dialect { standard_conforming_strings: false, ascii_safe: true };
+const ESCAPING: Dialect =
+    Dialect { standard_conforming_strings: false, ascii_safe: true, ascii_folding: true };
 
 fn tokens(text: &[u8], dialect: Dialect) -> Vec<Token> {
     Lexer::new(text, dialect).collect()
@@ -190,7 +191,7 @@ proptest! {
         prop::sample::select(b"'\"$\\/*-+.eExXbBuUnN&01_a \n;(".to_vec()),
         any::<u8>(),
     ], 0..200), standard in any::<bool>()) {
-        let dialect = Dialect { standard_conforming_strings: standard, ascii_safe: true };
+        let dialect = Dialect { standard_conforming_strings: standard, ascii_safe: true, ascii_folding: true };
         let mut at = 0;
         for token in Lexer::new(&text, dialect) {
             prop_assert!(token.start < token.end);
