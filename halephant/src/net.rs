@@ -5,5 +5,5 @@ pub mod listen;
 pub mod role;
 
 pub use address::NodeAddress;
-pub use listen::{bind, tune};
+pub use listen::{bind, raise_descriptor_limit, tune};
 pub use role::Role;

@@ -53,3 +53,14 @@ pub fn tune(stream: &TcpStream) {
         tracing::debug!(%error, "socket options could not be set");
     }
 }
+
+/// Lifts the soft limit on open descriptors to the hard one: every client and every server connection takes one.
+/// Returns the limit in force.
+pub fn raise_descriptor_limit() -> nix::Result<u64> {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    if soft < hard {
+        setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+    }
+    Ok(hard)
+}

@@ -295,11 +295,11 @@ impl State {
             self.retire(lease, steps);
             return;
         }
+        lease.idle_since = now;
         if let Some(waiter) = self.users[user.0].waiting[role as usize].pop_front() {
             steps.push(Step::Grant(waiter, Ok(lease)));
             return;
         }
-        lease.idle_since = now;
         self.use_of(user, node).idle.push_back(lease);
     }
 

@@ -6,7 +6,7 @@ use crate::auth::PgPass;
 use crate::auth::pgpass::PgPassError;
 use crate::cancel::Signal;
 use crate::config::Config;
-use crate::net::bind;
+use crate::net::{bind, raise_descriptor_limit};
 use crate::worker::{WorkerId, Workers};
 use std::future::Future;
 use std::io;
@@ -54,6 +54,10 @@ pub async fn run(config: Config, mut shutdown: impl Source) -> Result<(), RunErr
         count => count,
     };
     let pgpass = Arc::new(PgPass::load(config.server.pgpass.as_deref())?);
+    match raise_descriptor_limit() {
+        Ok(limit) => tracing::debug!(limit, "open descriptors"),
+        Err(error) => tracing::warn!(%error, "the limit on open descriptors could not be raised"),
+    }
     let listeners = bind_all(&config.server.listen, count)?;
     let threads = Threads::start(count).map_err(RunError::Worker)?;
     let control = tokio::runtime::Handle::current();
