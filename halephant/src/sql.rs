@@ -11,10 +11,14 @@ mod keywords;
 pub mod lexer;
 pub mod literal;
 mod prefilter;
+mod sanitize;
 pub mod statements;
+mod summary;
 
 pub use classify::classify;
 pub use prefilter::may_have_effects;
+pub use sanitize::sanitize;
+pub use summary::{SUMMARY_BYTES_MAX, summary};
 
 /// How the server that will receive the text reads it. All of it is reported by the server in ParameterStatus.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
