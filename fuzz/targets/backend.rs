@@ -2,8 +2,8 @@
 #![no_main]
 
 use bytes::BytesMut;
-use halephant_protocol::frame::HEADER_BYTES;
 use halephant_protocol::backend::Message;
+use halephant_protocol::frame::HEADER_BYTES;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
