@@ -81,6 +81,7 @@ mod tests {
     fn what_cannot_be_prepared_stays_as_it_is() {
         check("\u{7}", "\u{7}");
         check("\u{627}\u{31}", "\u{627}\u{31}");
+        check("\u{627}\u{AA}\u{628}", "\u{627}\u{AA}\u{628}");
         check("\u{AD}", "\u{AD}");
         check("\u{AA}\u{E000}", "\u{AA}\u{E000}");
         check(b"\xAA\xFF", b"\xAA\xFF");

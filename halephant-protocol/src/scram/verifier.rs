@@ -134,3 +134,26 @@ pub(super) fn parse_iterations(text: &str) -> Option<NonZeroU32> {
     }
     text.parse::<NonZeroU32>().ok().filter(|n| n.get() <= i32::MAX as u32)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Client, ClientBinding, ITERATIONS_MAX, Nonce, SCRAM_SHA_256, ScramError, Server};
+    use super::*;
+
+    /// Even if somebody found a key that hashes to its StoredKey.
+    #[test]
+    fn nobody_logs_in_against_a_mock() {
+        let keys = SaltedPassword::derive(b"secret", b"salt", NonZeroU32::MIN).client_keys();
+        for mock in [false, true] {
+            let mut verifier = keys.verifier(b"salt", NonZeroU32::MIN);
+            verifier.mock = mock;
+            let nonce = Nonce::from_random([1; 18]);
+            let (client, first) = Client::new(ClientBinding::Unsupported, nonce.clone()).client_first();
+            let server = Server::new(verifier, None);
+            let (server, first) = server.client_first(SCRAM_SHA_256, first.as_bytes(), &nonce).unwrap();
+            let challenge = client.server_first(first.as_bytes(), ITERATIONS_MAX).unwrap();
+            let outcome = server.client_final(challenge.respond(&keys).1.as_bytes());
+            assert_eq!(outcome.map(|_| ()), if mock { Err(ScramError::Proof) } else { Ok(()) });
+        }
+    }
+}

@@ -8,3 +8,4 @@ mod parts;
 mod referee;
 mod scram;
 mod startup;
+mod verifier;
