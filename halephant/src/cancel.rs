@@ -1,6 +1,10 @@
 //! The sessions of this process by the keys their clients hold: who a CancelRequest means, and how a session is told
 //! something from outside.
 
+mod client;
+
+pub use client::{ClientActivity, ClientDetails, ClientState, ClientStats};
+
 use crate::server::CancelTarget;
 use crate::server::cancel::CancelInFlight;
 use atomic_waker::AtomicWaker;
@@ -9,6 +13,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Waker};
+use std::time::Instant;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
@@ -37,6 +42,7 @@ pub struct SessionHandle {
     signals: AtomicU32,
     waker: AtomicWaker,
     running: Mutex<Running>,
+    client: ClientStats,
 }
 
 #[derive(Debug)]
@@ -57,6 +63,11 @@ impl SessionHandle {
         BackendKeyData { process_id: self.process_id, secret_key: &self.secret_key }
     }
 
+    /// What the client does, for the admin API and metrics.
+    pub fn client(&self) -> &ClientStats {
+        &self.client
+    }
+
     fn running(&self) -> MutexGuard<'_, Running> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -64,16 +75,20 @@ impl SessionHandle {
     /// From now on a CancelRequest ends the wait for a server connection.
     pub fn set_waiting(&self) {
         self.signals.fetch_and(!(Signal::Cancel as u32), Ordering::AcqRel);
+        self.client.enter(ClientState::Waiting, Instant::now());
         *self.running() = Running::Waiting;
     }
 
     /// From now on a CancelRequest goes to this server connection.
     pub fn set_running(&self, target: &Arc<CancelTarget>) {
+        self.client.set_server(Some(target.process_id()));
         *self.running() = Running::On(Arc::clone(target));
     }
 
     /// From now on a CancelRequest goes nowhere; one that was let through before is `in_flight` on its target.
     pub fn set_idle(&self) {
+        self.client.set_state(ClientState::Idle);
+        self.client.set_server(None);
         *self.running() = Running::Nothing;
     }
 
@@ -155,7 +170,11 @@ impl Sessions {
     }
 
     /// Registers a session under a process ID that no other one has and an unpredictable key.
-    pub fn register(self: &Arc<Self>, long_key: bool) -> Result<Registration, getrandom::Error> {
+    pub fn register(
+        self: &Arc<Self>,
+        long_key: bool,
+        details: ClientDetails,
+    ) -> Result<Registration, getrandom::Error> {
         let mut secret_key = Zeroizing::new(vec![0; if long_key { LONG_KEY_BYTES } else { SHORT_KEY_BYTES }]);
         getrandom::fill(&mut secret_key)?;
         loop {
@@ -171,6 +190,7 @@ impl Sessions {
                 signals: AtomicU32::new(0),
                 waker: AtomicWaker::new(),
                 running: Mutex::new(Running::Nothing),
+                client: ClientStats::new(details),
             });
             shard.insert(process_id, Arc::clone(&handle));
             drop(shard);
@@ -200,6 +220,18 @@ impl Sessions {
                 shard.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
             handles.iter().for_each(|handle| handle.signal(signal));
         }
+    }
+
+    /// Every session, in no order.
+    pub fn all(&self) -> Vec<Arc<SessionHandle>> {
+        let of = |shard: &Mutex<HashMap<u32, Arc<SessionHandle>>>| {
+            shard.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect::<Vec<_>>()
+        };
+        self.shards.iter().flat_map(of).collect()
+    }
+
+    pub fn find(&self, process_id: u32) -> Option<Arc<SessionHandle>> {
+        self.shard(process_id).get(&process_id).cloned()
     }
 
     pub fn len(&self) -> usize {

@@ -7,7 +7,9 @@ mod checkout;
 pub mod error;
 mod janitor;
 pub mod lease;
+pub mod registry;
 pub mod settings;
+pub mod snapshot;
 mod state;
 mod waiter;
 
@@ -17,9 +19,11 @@ pub use state::UserIndex;
 
 use crate::net::Role;
 use crate::server::{Login, OpenError, Opener};
+use crate::telemetry::metrics::PoolMetrics;
 use crate::topology::{Cluster, NodeIndex};
 use crate::worker::Workers;
 use lease::Slot;
+use registry::Registry;
 use settings::PoolSettings;
 use state::{Limits, State, Step};
 use std::fmt;
@@ -38,6 +42,8 @@ pub struct Pool {
     next_waiter: AtomicU64,
     /// The last failure to open a connection, told to waiters whose time runs out.
     last_failure: Mutex<Option<Arc<OpenError>>>,
+    registry: Arc<Registry>,
+    metrics: Arc<PoolMetrics>,
 }
 
 impl fmt::Debug for Pool {
@@ -62,6 +68,8 @@ impl Pool {
             state,
             next_waiter: AtomicU64::new(0),
             last_failure: Mutex::new(None),
+            registry: Arc::default(),
+            metrics: Arc::default(),
         })
     }
 
@@ -141,8 +149,10 @@ impl Pool {
                 role: settings.role(),
                 parameters: &settings.parameters,
             };
+            let began = Instant::now();
             match pool.opener.open(address, login).await {
                 Ok(connection) => {
+                    pool.metrics.connects.record(began.elapsed());
                     let expires = Instant::now() + jittered(pool.settings.max_lifetime);
                     let lease = Lease::new(connection, slot, worker, expires);
                     pool.decide(|state, limits, steps| state.opened(limits, lease, steps));
@@ -154,6 +164,7 @@ impl Pool {
 
     async fn open_failed(self: &Arc<Self>, slot: Slot, error: OpenError) {
         let (user, node) = (slot.user, slot.node);
+        self.metrics.errors.add(error.kind(), 1);
         let error = Arc::new(error);
         tracing::warn!(
             cluster = self.cluster.name,

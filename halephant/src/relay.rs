@@ -4,6 +4,7 @@
 //! has been written, so a slow reader holds back its sender and at most one read's worth of bytes is kept.
 
 mod inspect;
+mod observe;
 mod scan;
 pub mod track;
 
@@ -14,6 +15,7 @@ use crate::server::parameters::{ReportedParameters, SessionParameters};
 use crate::wire::{Stream, with_scratch};
 use bytes::{Buf, BytesMut};
 use halephant_protocol::frame::FrameError;
+use observe::Observation;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -130,6 +132,7 @@ pub struct RelayState {
     server_told: bool,
     terminated: bool,
     half_closed: Option<Pin<Box<Sleep>>>,
+    observation: Observation,
 }
 
 impl RelayState {
@@ -170,7 +173,9 @@ impl<'a> Relay<'a> {
 
     /// Runs until one side ends or the server connection may change hands; leaves the state behind in `self`.
     pub async fn run(&mut self) -> RelayEnd {
-        std::future::poll_fn(|cx| self.poll(cx)).await
+        let end = std::future::poll_fn(|cx| self.poll(cx)).await;
+        self.observe_end();
+        end
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<RelayEnd> {
@@ -271,6 +276,7 @@ impl<'a> Relay<'a> {
         self.client.held.extend_from_slice(&input[forward..]);
         if forward > 0 {
             self.state.forwarded = true;
+            self.observe_received(forward);
             self.lease.connection().busy = true;
         }
         let mut rest = &input[..forward];
@@ -308,6 +314,7 @@ impl<'a> Relay<'a> {
         if let Some(timeout) = &mut self.state.half_closed {
             timeout.as_mut().reset(tokio::time::Instant::now() + HALF_CLOSED_TIMEOUT);
         }
+        self.observe_sent(scan.to - scan.from);
         let mut rest = &input[scan.from..scan.to];
         if self.client.out.is_empty() && !rest.is_empty() {
             match self.client.stream.poll_write(cx, rest) {

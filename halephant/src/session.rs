@@ -126,10 +126,12 @@ impl Session {
             lease.connection().dirty = true;
         }
         self.registration.set_running(&lease.connection().cancel);
+        lease.server().lend(self.registration.process_id());
         let mut relay = Relay::new(&mut self.client, &mut lease, &self.registration, release);
         let end = relay.run().await;
         let state = std::mem::take(&mut relay.state);
         self.registration.set_idle();
+        lease.server().unlend();
         let cut = self.client.body_left > 0;
         Some(match end {
             RelayEnd::Complete => {

@@ -1,4 +1,5 @@
 //! Logs, traces and metrics.
 
 pub mod logging;
+pub mod metrics;
 pub mod settings;

@@ -25,6 +25,7 @@ impl Pool {
         loop {
             let lease = self.lock().take_idle(&self.limits(), user, role, worker, wanted)?;
             if let Some(lease) = alive(lease) {
+                self.metrics.checkouts.record(Duration::ZERO);
                 return Some(lease);
             }
         }
@@ -42,6 +43,18 @@ impl Pool {
         if let Some(lease) = self.try_checkout(user, role, wanted) {
             return Ok(lease);
         }
+        let began = Instant::now();
+        let result = self.wait(user, role).await;
+        self.metrics.waits.record(began.elapsed());
+        match &result {
+            Ok(_) => self.metrics.checkouts.record(began.elapsed()),
+            Err(error) => error.kind().into_iter().for_each(|kind| self.metrics.errors.add(kind, 1)),
+        }
+        result
+    }
+
+    /// The part of a checkout that stands in the queue.
+    async fn wait(self: &Arc<Self>, user: UserIndex, role: Role) -> Result<Lease, CheckoutError> {
         let after = self.settings.checkout_timeout;
         let deadline = tokio::time::Instant::now() + after;
         let id = WaiterId(self.next_waiter.fetch_add(1, Ordering::Relaxed));

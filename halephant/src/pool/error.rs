@@ -22,6 +22,16 @@ pub enum CheckoutError {
 }
 
 impl CheckoutError {
+    /// The `error.type` in metrics; `None`: counted where it happened.
+    pub fn kind(&self) -> Option<&'static str> {
+        match self {
+            Self::Timeout { .. } | Self::Unreachable { .. } => Some("checkout_timeout"),
+            Self::NoNode { .. } => Some("no_node"),
+            Self::NoCapacity { .. } => Some("no_capacity"),
+            Self::Open(_) | Self::Closed => None,
+        }
+    }
+
     pub fn sqlstate(&self) -> SqlState {
         match self {
             Self::Timeout { .. } | Self::NoCapacity { .. } => SqlState::TOO_MANY_CONNECTIONS,

@@ -1,9 +1,11 @@
 //! One server connection on loan, and the slot that it occupies in its pool's limits.
 
 use super::Pool;
+use super::registry::{Registered, ServerState, ServerStats};
 use super::state::UserIndex;
 use crate::server::ServerConnection;
 use crate::server::parameters::SessionParameters;
+use crate::telemetry::metrics::PoolMetrics;
 use crate::topology::NodeIndex;
 use crate::worker::{WorkerId, Workers};
 use std::ops::{Deref, DerefMut};
@@ -38,11 +40,13 @@ pub struct Leased {
     pub(super) worker: WorkerId,
     pub(super) expires: Instant,
     pub(super) idle_since: Instant,
+    pub(super) server: Registered,
 }
 
 impl Lease {
     pub(super) fn new(connection: ServerConnection, slot: Slot, worker: WorkerId, expires: Instant) -> Self {
-        Self(Some(Box::new(Leased { connection, slot, worker, expires, idle_since: Instant::now() })))
+        let server = slot.pool.registry.register(slot.user, slot.node, connection.cancel.process_id());
+        Self(Some(Box::new(Leased { connection, slot, worker, expires, idle_since: Instant::now(), server })))
     }
 
     /// Hands a connection in a known clean state back: to the longest waiter, to the idle ones, or to its end.
@@ -90,6 +94,16 @@ impl Leased {
         &mut self.connection
     }
 
+    /// The counters of its pool.
+    pub fn metrics(&self) -> &PoolMetrics {
+        &self.slot.pool.metrics
+    }
+
+    /// What others see of it.
+    pub fn server(&self) -> &ServerStats {
+        &self.server
+    }
+
     pub fn connection_ref(&self) -> &ServerConnection {
         &self.connection
     }
@@ -98,11 +112,13 @@ impl Leased {
 impl Drop for Lease {
     fn drop(&mut self) {
         let Some(leased) = self.0.take() else { return };
-        let Leased { connection, mut slot, worker, .. } = *leased;
+        let Leased { connection, mut slot, worker, server, .. } = *leased;
         let pool = Arc::clone(&slot.pool);
         pool.mark_closing(&mut slot);
+        server.set_state(ServerState::Closing);
         pool.workers.spawn_on(worker, async move {
             connection.close().await;
+            drop(server);
             drop(slot);
         });
     }

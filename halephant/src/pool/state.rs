@@ -1,6 +1,7 @@
 //! What a pool counts and queues, under one lock; every decision is made here, nothing is awaited.
 
 use super::lease::{Lease, Slot};
+use super::registry::ServerState;
 use super::settings::{PoolSettings, RoleLimits, UserSettings};
 use super::waiter::{Grant, Waiter, WaiterId};
 use crate::net::Role;
@@ -144,7 +145,9 @@ impl State {
             let lease = &idle[at];
             (lease.applied() == wanted, lease.worker == worker, at)
         })?;
-        idle.remove(best)
+        let lease = idle.remove(best)?;
+        lease.server.set_state(ServerState::Used);
+        Some(lease)
     }
 
     pub(super) fn enqueue(&mut self, user: UserIndex, role: Role, waiter: Waiter) {
@@ -300,6 +303,7 @@ impl State {
             steps.push(Step::Grant(waiter, Ok(lease)));
             return;
         }
+        lease.server.set_state(ServerState::Idle);
         self.use_of(user, node).idle.push_back(lease);
     }
 

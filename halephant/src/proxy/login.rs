@@ -2,7 +2,7 @@
 
 use super::state::{Served, State};
 use crate::auth::{self, AuthError};
-use crate::cancel::Registration;
+use crate::cancel::{ClientDetails, Registration};
 use crate::net::Role;
 use crate::pool::settings::PoolMode;
 use crate::pool::{Lease, UserIndex};
@@ -86,7 +86,15 @@ pub async fn log_in(
     if served.pool.settings().mode == PoolMode::Transaction {
         lease.take().into_iter().for_each(Lease::checkin);
     }
-    let registration = state.sessions.register(request.version.has_long_secret_keys())?;
+    let details = ClientDetails {
+        address: stream.as_ref().and_then(|stream| stream.peer_addr().ok()),
+        user: request.user.clone(),
+        database: request.database.clone(),
+        cluster: served.cluster.cluster.name.clone(),
+        application_name: client_name(request),
+        role: Some(role),
+    };
+    let registration = state.sessions.register(request.version.has_long_secret_keys(), details)?;
     let mut client = Client {
         stream: stream.take().ok_or_else(gone)?,
         held: std::mem::take(buffer).into_bytes(),
@@ -97,6 +105,12 @@ pub async fn log_in(
     };
     welcome(&mut client, &registration)?;
     Ok(LoggedIn { session: new_session(client, registration, &served, user, role), lease })
+}
+
+/// What the client calls itself; PostgreSQL keeps as much of it.
+fn client_name(request: &StartupRequest) -> String {
+    let named = request.parameters.iter().find(|(name, _)| name == "application_name");
+    named.map(|(_, value)| value.chars().filter(|c| !c.is_control()).take(63).collect()).unwrap_or_default()
 }
 
 fn gone() -> std::io::Error {

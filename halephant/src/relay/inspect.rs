@@ -48,6 +48,7 @@ impl Relay<'_> {
                 "a client is pinned to its server connection"
             );
             self.state.pin = Some(reason);
+            self.observe_pin(reason);
             self.lease.connection().dirty = true;
         }
     }
@@ -55,6 +56,7 @@ impl Relay<'_> {
     /// DISCARD ALL takes back everything that pins, and the parameters with it.
     fn unpin(&mut self) {
         self.state.pin = None;
+        self.observe_unpin();
         let server = self.lease.connection();
         server.dirty = false;
         server.applied = Default::default();

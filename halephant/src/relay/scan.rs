@@ -125,6 +125,7 @@ impl Relay<'_> {
 
     fn ready_for_query(&mut self, ready: ReadyForQuery) -> ServerEvent {
         let event = self.state.tracker.ready_for_query(ready.status);
+        self.observe_ready(ready.status);
         if event == ServerEvent::Complete {
             self.lease.connection().busy = false;
         }

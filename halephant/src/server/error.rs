@@ -53,6 +53,20 @@ pub enum OpenError {
 }
 
 impl OpenError {
+    /// The `error.type` in metrics.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Resolve { .. } => "resolve",
+            Self::Connect { .. } => "connect",
+            Self::Timeout { .. } => "connect_timeout",
+            Self::Refused { .. } => "refused",
+            Self::NoCredentials { .. } => "no_credentials",
+            Self::Method { .. } => "authentication_method",
+            Self::Protocol { .. } => "protocol",
+            Self::Lost { .. } => "lost",
+        }
+    }
+
     /// Whether trying again later cannot help unless somebody changes something.
     pub fn is_permanent(&self) -> bool {
         match self {
