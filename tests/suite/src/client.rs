@@ -12,7 +12,7 @@ use crate::encode;
 use crate::message::{self, Message};
 
 /// How long a message may take to come; far more than any takes.
-pub const LIMIT: Duration = Duration::from_secs(60);
+pub const LIMIT: Duration = Duration::from_secs(20);
 
 #[derive(Debug)]
 pub struct Client {

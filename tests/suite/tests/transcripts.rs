@@ -3,7 +3,16 @@
 use anyhow::Result;
 use halephant_harness::{Cluster, Login, psql};
 use halephant_suite::script::{Cut, Script, Transcript};
-use halephant_suite::{Client, scripts, stage};
+use halephant_suite::{Client, Stage, scripts, stage};
+
+/// Each may cost the wait for a message that does not come.
+const FAILURES_SHOWN: usize = 8;
+
+/// What else goes on in the database.
+const OTHERS: &str = "SELECT concat_ws(' ', pid, state, wait_event, query) FROM pg_stat_activity
+    WHERE datname = current_database() AND pid <> pg_backend_pid()";
+const END_OTHERS: &str = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+    WHERE datname = current_database() AND pid <> pg_backend_pid()";
 
 /// The scripts, and what each gives on a direct connection.
 struct Expected {
@@ -16,6 +25,7 @@ impl Expected {
         let direct = cluster.login(stage::ROLE, stage::DATABASE);
         psql::query(cluster.binaries(), &direct, scripts::SCHEMA).expect("the schema is right");
         let mut owner = Client::connect(&direct).expect("the owner may log in");
+        owner.query("SET lock_timeout = '5s'").expect("it may be set");
         let mut play = |script: Script| {
             let transcript =
                 play(&script, &direct, Cut::Whole, &mut owner).expect("PostgreSQL itself plays it");
@@ -31,17 +41,29 @@ impl Expected {
             match play(script, login, cut, &mut self.owner) {
                 Ok(found) => failures
                     .extend(expected.difference(&found).map(|text| format!("{}: {text}", script.name))),
-                Err(error) => failures.push(format!("{error:#}")),
+                Err(error) => failures.push(format!("{}: {error:#}", script.name)),
+            }
+            if failures.len() > FAILURES_SHOWN {
+                break;
             }
         }
         assert!(failures.is_empty(), "{} scripts\n{}", failures.len(), failures.join("\n"));
     }
 }
 
-/// Plays `script` from the same state of the tables each time.
+/// Plays `script` from the same state of the tables each time. What a script leaves open would be in the way of the
+/// next: that is this script's failure, and is ended.
 fn play(script: &Script, login: &Login, cut: Cut, owner: &mut Client) -> Result<Transcript> {
-    owner.values(scripts::RESET)?;
-    script.play(login, cut, owner)
+    let played = script.play(login, cut, owner);
+    let reset = owner.values(scripts::RESET).map_err(|error| {
+        let others = owner.values(OTHERS).unwrap_or_default();
+        error.context(format!("left behind: {}", others.join("; ")))
+    });
+    if played.is_err() || reset.is_err() {
+        owner.values(END_OTHERS)?;
+        owner.values(scripts::RESET)?;
+    }
+    reset.and(played)
 }
 
 /// What the comparison itself is worth: PostgreSQL against PostgreSQL.
@@ -51,4 +73,57 @@ fn direct_and_direct() {
         Cluster::builder().role(stage::ROLE, stage::PASSWORD).database(stage::DATABASE, stage::ROLE);
     let cluster = builder.start().expect("it starts");
     Expected::of(&cluster).compare(&cluster.login(stage::ROLE, stage::DATABASE), Cut::Bytes, true);
+}
+
+fn stage() -> (Stage, Expected) {
+    let stage = Stage::new().expect("it starts");
+    let expected = Expected::of(&stage.cluster);
+    (stage, expected)
+}
+
+#[test]
+fn session_mode() {
+    let (stage, mut expected) = stage();
+    expected.compare(&stage.session(), Cut::Whole, true);
+}
+
+#[test]
+fn session_mode_in_small_segments() {
+    let (stage, mut expected) = stage();
+    expected.compare(&stage.session(), Cut::Bytes, true);
+}
+
+#[test]
+fn transaction_mode() {
+    let (stage, mut expected) = stage();
+    expected.compare(&stage.transaction(), Cut::Whole, false);
+}
+
+#[test]
+fn transaction_mode_in_small_segments() {
+    let (stage, mut expected) = stage();
+    expected.compare(&stage.transaction(), Cut::Bytes, false);
+}
+
+/// From the first AuthenticationRequest to ReadyForQuery: what may differ is what the server chooses.
+#[test]
+fn logins() {
+    let stage = Stage::new().expect("it starts");
+    let parameters: [&[(&str, &str)]; 3] = [
+        &[],
+        &[("application_name", "transcript"), ("client_encoding", "UTF8")],
+        &[("application_name", "Ünïcode"), ("datestyle", "German"), ("timezone", "Europe/Berlin")],
+    ];
+    for parameters in parameters {
+        let greeting = |login: &Login| {
+            let client = Client::connect_with(login, 0, parameters).expect("it may log in");
+            Transcript::of_greeting(&client)
+        };
+        let direct = greeting(&stage.direct());
+        for login in [stage.session(), stage.transaction()] {
+            if let Some(difference) = direct.difference(&greeting(&login)) {
+                panic!("{parameters:?}: {difference}");
+            }
+        }
+    }
 }

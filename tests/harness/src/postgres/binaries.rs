@@ -86,7 +86,11 @@ impl Binaries {
                 bail!("{} has no {name}", directory.display());
             }
         }
-        let program = directory.join("postgres");
+        let program = directory.join("postgres").canonicalize()?;
+        // Links to the server's programs, in a directory on PATH, have the others where they lead.
+        let home = program.parent().unwrap_or(directory);
+        let directory =
+            if SERVER_PROGRAMS.iter().all(|name| home.join(name).is_file()) { home } else { directory };
         let text = command::succeed(Command::new(&program).arg("--version"), Duration::from_secs(20))?;
         let version = parse_version(&text).with_context(|| format!("{} says {text:?}", program.display()))?;
         Ok(Self { directory: directory.to_path_buf(), version })
