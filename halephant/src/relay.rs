@@ -5,6 +5,7 @@
 
 mod inspect;
 mod observe;
+pub mod pin;
 mod scan;
 pub mod track;
 
@@ -16,6 +17,7 @@ use crate::wire::{Stream, with_scratch};
 use bytes::{Buf, BytesMut};
 use halephant_protocol::frame::FrameError;
 use observe::Observation;
+pub use pin::{PinReason, Pins};
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -40,41 +42,14 @@ pub struct Client {
     pub known: ReportedParameters,
     /// What the client has set.
     pub wanted: SessionParameters,
+    /// What it asked for in its startup packet: RESET leads back here.
+    pub startup: SessionParameters,
 }
 
 impl Client {
     /// Writes what is pending. Ready once nothing is.
     pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         poll_write_out(&mut self.stream, &mut self.out, cx)
-    }
-}
-
-/// Why a client keeps its server connection over transaction boundaries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PinReason {
-    PreparedStatement,
-    Parameter,
-    Listen,
-    Cursor,
-    Load,
-    TemporaryTable,
-    AdvisoryLock,
-    Role,
-}
-
-impl PinReason {
-    /// The label in logs and metrics.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::PreparedStatement => "prepared_statement",
-            Self::Parameter => "parameter",
-            Self::Listen => "listen",
-            Self::Cursor => "cursor",
-            Self::Load => "load",
-            Self::TemporaryTable => "temporary_table",
-            Self::AdvisoryLock => "advisory_lock",
-            Self::Role => "role",
-        }
     }
 }
 
@@ -122,7 +97,8 @@ pub struct Relay<'a> {
 #[derive(Debug, Default)]
 pub struct RelayState {
     pub tracker: Tracker,
-    pub pin: Option<PinReason>,
+    pub pins: Pins,
+    pending: inspect::Pending,
     to_server: BytesMut,
     pub(crate) server_held: BytesMut,
     pub(crate) server_body_left: u32,

@@ -101,6 +101,7 @@ pub async fn log_in(
         out: BytesMut::new(),
         body_left: 0,
         known,
+        startup: wanted.clone(),
         wanted,
     };
     welcome(&mut client, &registration)?;

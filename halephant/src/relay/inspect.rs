@@ -1,66 +1,136 @@
-//! What a client does to its session: what pins it to its server connection, and what is applied to the next one.
+//! What a client does to its session in transaction mode: what pins it to its server connection, what ends a pin, and
+//! what is applied to the next connection.
 
-use super::{PinReason, Relay, Release};
+use super::pin::{Consequence, PinReason, Pins, consequence};
+use super::{Relay, Release};
 use crate::server::apply::encode_parameters;
+use crate::server::parameters::SessionParameters;
+use crate::sql::effect::{Effect, Value};
+use crate::sql::{self, Dialect};
 use bytes::BytesMut;
-use halephant_protocol::backend::ParameterStatus;
+use halephant_protocol::backend::{ParameterStatus, TransactionStatus};
 use halephant_protocol::frame::{HEADER_BYTES, Header};
-use halephant_protocol::frontend;
+use halephant_protocol::frontend::tag;
+
+/// Longest message whose statement is read. A client with a longer one keeps its connection.
+const INSPECTED_BYTES_MAX: usize = 1 << 20;
+
+/// What statements on their way to the server will mean once it has carried them out.
+#[derive(Debug, Default)]
+pub(super) struct Pending {
+    /// Pins that end with the next CommandComplete of DISCARD ALL, UNLISTEN or DEALLOCATE ALL.
+    clear: Pins,
+    /// Parameters that go back to the session's beginning.
+    reset: Vec<String>,
+    reset_all: bool,
+}
 
 impl Relay<'_> {
     /// Looks into a message of the client in transaction mode. `false`: more of it is needed first.
     pub(super) fn inspect_client(&mut self, header: Header, message: &[u8]) -> bool {
-        if header.tag != frontend::tag::PARSE || header.body_bytes == 0 {
+        if !matches!(header.tag, tag::QUERY | tag::PARSE) {
             return true;
         }
-        // The name comes first; an unnamed statement outlives nothing.
-        match message.get(HEADER_BYTES) {
-            None => false,
-            Some(0) => true,
-            Some(_) => {
-                self.pin(PinReason::PreparedStatement);
-                true
+        let Some(body) = message.get(HEADER_BYTES..header.frame_bytes()) else {
+            if header.frame_bytes() <= INSPECTED_BYTES_MAX {
+                return false;
+            }
+            self.pin(PinReason::Unknown);
+            return true;
+        };
+        let mut strings = body.split(|&byte| byte == 0);
+        if header.tag == tag::PARSE && !strings.next().unwrap_or_default().is_empty() {
+            // An unnamed statement outlives nothing, a named one its transaction.
+            self.pin(PinReason::PreparedStatement);
+        }
+        let statement = strings.next().unwrap_or_default();
+        let dialect = self.lease.connection().dialect();
+        if sql::may_have_effects(statement, dialect) {
+            self.inspect_statement(statement, dialect);
+        }
+        true
+    }
+
+    fn inspect_statement(&mut self, statement: &[u8], dialect: Dialect) {
+        let reported = &self.lease.connection().reported;
+        let names: Vec<String> = reported.iter().map(|(name, _)| name.to_ascii_lowercase()).collect();
+        let is_reported = |name: &[u8]| names.iter().any(|reported| reported.as_bytes() == name);
+        let effects = sql::classify(statement, dialect);
+        // In a transaction it may all be taken back: only what stands alone ends something.
+        let alone = effects.statements.len() == 1 && self.state.tracker.status() == TransactionStatus::Idle;
+        for effect in effects.iter() {
+            if changes_dialect(effect) {
+                // What comes behind it in the pipeline cannot be read before the server has answered.
+                self.pin(PinReason::Parameter);
+            }
+            match consequence(effect, is_reported) {
+                Consequence::Nothing => {}
+                Consequence::Pin(reason) => self.pin(reason),
+                Consequence::Clear(pins) if alone => self.state.pending.clear = pins,
+                Consequence::Clear(_) => {}
+                Consequence::Reset(Some(name)) if alone => {
+                    self.state.pending.reset.push(String::from_utf8_lossy(name).into_owned());
+                }
+                Consequence::Reset(None) if alone => self.state.pending.reset_all = true,
+                Consequence::Reset(_) => self.pin(PinReason::Parameter),
             }
         }
     }
 
+    /// Whether the tag of the next CommandComplete matters.
+    pub(super) fn awaits_command(&self) -> bool {
+        !self.state.pending.clear.is_empty()
+    }
+
     /// Looks at the tag of a CommandComplete.
-    pub(super) fn inspect_command(&mut self, tag: &[u8]) {
-        if self.release == Release::AtSessionEnd {
-            return;
+    pub(super) fn inspect_command(&mut self, command: &[u8]) {
+        let command = command.split(|&byte| byte == 0).next().unwrap_or_default();
+        let clear = self.state.pending.clear;
+        match command {
+            b"DISCARD ALL" if clear == Pins::EVERYTHING => {
+                self.unpin(clear);
+                self.state.pending.reset_all = true;
+            }
+            b"UNLISTEN" | b"DEALLOCATE ALL" => self.unpin(clear),
+            _ => return,
         }
-        let tag = tag.split(|&byte| byte == 0).next().unwrap_or_default();
-        match tag {
-            b"SET" | b"RESET" => self.pin(PinReason::Parameter),
-            b"LISTEN" => self.pin(PinReason::Listen),
-            b"PREPARE" => self.pin(PinReason::PreparedStatement),
-            b"LOAD" => self.pin(PinReason::Load),
-            b"DISCARD ALL" => self.unpin(),
-            _ => {}
-        }
+        self.state.pending.clear = Pins::NONE;
     }
 
     fn pin(&mut self, reason: PinReason) {
-        if self.state.pin.is_none() {
+        // What comes behind a statement that ends pins is not ended by it.
+        self.state.pending.clear.remove(reason.into());
+        if self.release == Release::AtTransactionEnd && self.state.pins.insert(reason) {
             tracing::debug!(
                 process_id = self.handle.process_id(),
                 reason = reason.as_str(),
                 "a client is pinned to its server connection"
             );
-            self.state.pin = Some(reason);
             self.observe_pin(reason);
             self.lease.connection().dirty = true;
         }
     }
 
-    /// DISCARD ALL takes back everything that pins, and the parameters with it.
-    fn unpin(&mut self) {
-        self.state.pin = None;
-        self.observe_unpin();
-        let server = self.lease.connection();
-        server.dirty = false;
-        server.applied = Default::default();
-        self.client.wanted = Default::default();
+    fn unpin(&mut self, pins: Pins) {
+        self.state.pins.remove(pins);
+        if self.state.pins.is_empty() {
+            self.observe_unpin();
+        }
+    }
+
+    /// The transaction is over and the connection goes back: what was reset is what the session began with again, and
+    /// the connection, which went back to its own beginning, is cleaned.
+    pub(super) fn settle_parameters(&mut self) {
+        let pending = std::mem::take(&mut self.state.pending);
+        if pending.reset_all {
+            self.client.wanted = self.client.startup.clone();
+        }
+        for name in &pending.reset {
+            self.client.wanted.restore(name, &self.client.startup);
+        }
+        if pending.reset_all || !pending.reset.is_empty() {
+            self.lease.connection().dirty = true;
+        }
     }
 
     /// Sends what turns the connection's parameters into the client's, in front of the client's first message.
@@ -74,7 +144,7 @@ impl Relay<'_> {
         let mut out = BytesMut::new();
         match encode_parameters(&difference.set, &difference.reset, &mut out) {
             Ok(()) => {
-                server.applied = self.client.wanted.clone();
+                server.applied = SessionParameters::clone(&self.client.wanted);
                 server.busy = true;
                 self.state.to_server = out;
                 self.state.swallowing = true;
@@ -98,5 +168,22 @@ impl Relay<'_> {
             let _ = status.encode(&mut self.client.out);
         }
         self.client.known = server.reported.clone();
+    }
+}
+
+/// Whether the server may read the statements behind this one by other rules than ours: the usual values, which
+/// drivers set for good measure, do not.
+fn changes_dialect(effect: &Effect<'_>) -> bool {
+    let Effect::Setting(setting) = effect else { return false };
+    let text = match &setting.value {
+        Value::Text(text) => Some(&**text),
+        _ => None,
+    };
+    match setting.name.text() {
+        Some(b"standard_conforming_strings") => text.and_then(sql::boolean) != Some(true),
+        Some(b"client_encoding") => {
+            text.is_none_or(|text| !Dialect::reported(b"on", text, b"UTF8").ascii_safe)
+        }
+        _ => false,
     }
 }

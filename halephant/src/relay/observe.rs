@@ -88,7 +88,7 @@ impl Relay<'_> {
     /// The relay is over; what was not reported yet is.
     pub(super) fn observe_end(&mut self) {
         self.report_traffic(0);
-        if self.state.pin.is_some() {
+        if !self.state.pins.is_empty() {
             self.observe_unpin();
         }
     }

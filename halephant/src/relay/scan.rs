@@ -60,7 +60,7 @@ impl Relay<'_> {
                     return scan;
                 }
             };
-            let wanted = if self.state.swallowing { header.body_bytes } else { prefix_bytes(header) };
+            let wanted = if self.state.swallowing { header.body_bytes } else { self.prefix_bytes(header) };
             if wanted > OWN_BODY_BYTES_MAX {
                 scan.end = Some(RelayEnd::ServerViolation);
                 return scan;
@@ -85,15 +85,28 @@ impl Relay<'_> {
             }
         }
         if scan.to == input.len() && self.may_release() {
+            self.settle_parameters();
             scan.end = Some(RelayEnd::Complete);
         }
         scan
     }
 
+    /// Bytes of a message's body that must be there before it is passed on.
+    fn prefix_bytes(&self, header: Header) -> u32 {
+        match header.tag {
+            backend::tag::READY_FOR_QUERY | backend::tag::PARAMETER_STATUS => header.body_bytes,
+            backend::tag::ERROR_RESPONSE => header.body_bytes.min(SEVERITY_BYTES),
+            backend::tag::COMMAND_COMPLETE if self.awaits_command() => {
+                header.body_bytes.min(COMMAND_TAG_BYTES)
+            }
+            _ => 0,
+        }
+    }
+
     fn may_release(&self) -> bool {
         self.state.forwarded
             && self.release == Release::AtTransactionEnd
-            && self.state.pin.is_none()
+            && self.state.pins.is_empty()
             && self.state.server_body_left == 0
             && self.client.body_left == 0
             && self.state.to_server.is_empty()
@@ -113,7 +126,7 @@ impl Relay<'_> {
             }
             tag => {
                 match tag {
-                    backend::tag::COMMAND_COMPLETE => self.inspect_command(body),
+                    backend::tag::COMMAND_COMPLETE if self.awaits_command() => self.inspect_command(body),
                     backend::tag::ERROR_RESPONSE => self.state.server_told |= is_fatal(body),
                     _ => {}
                 }
@@ -130,16 +143,6 @@ impl Relay<'_> {
             self.lease.connection().busy = false;
         }
         event
-    }
-}
-
-/// Bytes of a message's body that must be there before it is passed on.
-fn prefix_bytes(header: Header) -> u32 {
-    match header.tag {
-        backend::tag::READY_FOR_QUERY | backend::tag::PARAMETER_STATUS => header.body_bytes,
-        backend::tag::ERROR_RESPONSE => header.body_bytes.min(SEVERITY_BYTES),
-        backend::tag::COMMAND_COMPLETE => header.body_bytes.min(COMMAND_TAG_BYTES),
-        _ => 0,
     }
 }
 
@@ -188,7 +191,7 @@ impl Relay<'_> {
         let status = ParameterStatus::parse(body).ok()?;
         let (name, value) = (String::from_utf8_lossy(status.name), String::from_utf8_lossy(status.value));
         let server = self.lease.connection();
-        let known = server.reported.set(&name, &value) && self.client.known.set(&name, &value);
+        let known = server.set_reported(&name, &value) && self.client.known.set(&name, &value);
         if known && crate::server::parameters::is_settable(&name) {
             server.applied.set(&name, &value);
             self.client.wanted.set(&name, &value);

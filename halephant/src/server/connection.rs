@@ -3,6 +3,7 @@
 use super::cancel::CancelTarget;
 use super::parameters::{ReportedParameters, SessionParameters};
 use super::query::QueryError;
+use crate::sql::Dialect;
 use crate::wire::{Stream, with_scratch};
 use bytes::BytesMut;
 use halephant_protocol::backend::{self, ParameterStatus};
@@ -22,6 +23,8 @@ pub struct ServerConnection {
     /// Set on this connection beyond what it started with.
     pub applied: SessionParameters,
     pub reported: ReportedParameters,
+    /// How the server reads SQL, by what it reported.
+    dialect: Dialect,
     pub cancel: Arc<CancelTarget>,
     /// The session may hold state of its last client: it must be reset before anybody else gets it.
     pub dirty: bool,
@@ -29,7 +32,29 @@ pub struct ServerConnection {
     pub busy: bool,
 }
 
+fn dialect_of(reported: &ReportedParameters) -> Dialect {
+    let value = |name| reported.value(name).unwrap_or_default().as_bytes();
+    Dialect::reported(
+        value("standard_conforming_strings"),
+        value("client_encoding"),
+        value("server_encoding"),
+    )
+}
+
 impl ServerConnection {
+    /// A connection that has just sent its first ReadyForQuery.
+    pub fn new(stream: Stream, cancel: CancelTarget, reported: ReportedParameters) -> Self {
+        Self {
+            stream,
+            applied: SessionParameters::default(),
+            dialect: dialect_of(&reported),
+            reported,
+            cancel: Arc::new(cancel),
+            dirty: false,
+            busy: false,
+        }
+    }
+
     /// Takes in what arrived while nobody used the connection. `false`: it ended, or said something it should not.
     ///
     /// With `ask_kernel`, the kernel is asked even when the reactor has not reported anything yet.
@@ -83,10 +108,22 @@ impl ServerConnection {
     pub fn report(&mut self, body: &[u8]) -> bool {
         match ParameterStatus::parse(body) {
             Ok(status) => self
-                .reported
-                .set(&String::from_utf8_lossy(status.name), &String::from_utf8_lossy(status.value)),
+                .set_reported(&String::from_utf8_lossy(status.name), &String::from_utf8_lossy(status.value)),
             Err(_) => false,
         }
+    }
+
+    /// Stores a ParameterStatus; `false`: the server reports absurdly many.
+    pub fn set_reported(&mut self, name: &str, value: &str) -> bool {
+        let stored = self.reported.set(name, value);
+        if matches!(name, "standard_conforming_strings" | "client_encoding" | "server_encoding") {
+            self.dialect = dialect_of(&self.reported);
+        }
+        stored
+    }
+
+    pub fn dialect(&self) -> Dialect {
+        self.dialect
     }
 
     /// Moves the stream to the calling thread's reactor.

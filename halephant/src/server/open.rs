@@ -4,7 +4,7 @@ use super::authenticate::{Credentials, Dialog, KeyCache, LOGIN_BODY_BYTES_MAX};
 use super::cancel::CancelTarget;
 use super::connection::ServerConnection;
 use super::error::OpenError;
-use super::parameters::{ReportedParameters, SessionParameters};
+use super::parameters::ReportedParameters;
 use super::settings::ParameterSettings;
 use crate::net::{NodeAddress, tune};
 use crate::wire::{MessageBuffer, ReadError, Stream};
@@ -14,7 +14,6 @@ use halephant_protocol::startup::{ProtocolVersion, encode_startup_message};
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpStream;
 
@@ -92,14 +91,7 @@ async fn log_in(
         Dialog { node, role: login.role, stream: &mut stream, buffer: &mut buffer, credentials, cache };
     dialog.authenticate().await?;
     let (cancel, reported) = first_ready(&mut dialog, address).await?;
-    Ok(ServerConnection {
-        stream,
-        applied: SessionParameters::default(),
-        reported,
-        cancel: Arc::new(cancel),
-        dirty: false,
-        busy: false,
-    })
+    Ok(ServerConnection::new(stream, cancel, reported))
 }
 
 /// Takes what the server tells about the session, up to its first ReadyForQuery.

@@ -39,6 +39,16 @@ impl SessionParameters {
         self.0 = Some(Arc::new(Entries(entries)));
     }
 
+    /// Gives `name` the value that it has in `origin`, or none.
+    pub fn restore(&mut self, name: &str, origin: &Self) {
+        if let Some(value) = origin.value(name) {
+            self.set(name, value);
+        } else if self.value(name).is_some() {
+            let entries: Vec<_> = self.iter().filter(|&(entry, _)| entry != name).collect();
+            *self = entries.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        }
+    }
+
     /// What turns a connection that has `self` applied into one for `wanted`: parameters to set, and names to reset.
     pub fn difference<'a>(&'a self, wanted: &'a Self) -> Difference<'a> {
         Difference {

@@ -1,0 +1,208 @@
+//! What keeps a client on its server connection over transaction boundaries, and why.
+
+use crate::sql::effect::{Discard, Effect, Scope, Setting, Unknown, Value};
+
+/// A reason to keep a client and a server connection together: session state that no other connection has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u16)]
+pub enum PinReason {
+    PreparedStatement = 1 << 0,
+    Parameter = 1 << 1,
+    Role = 1 << 2,
+    Listen = 1 << 3,
+    Cursor = 1 << 4,
+    Load = 1 << 5,
+    Temporary = 1 << 6,
+    AdvisoryLock = 1 << 7,
+    SessionObject = 1 << 8,
+    /// A statement that cannot be read, or is too long to be.
+    Unknown = 1 << 9,
+}
+
+impl PinReason {
+    pub const ALL: [Self; 10] = [
+        Self::PreparedStatement,
+        Self::Parameter,
+        Self::Role,
+        Self::Listen,
+        Self::Cursor,
+        Self::Load,
+        Self::Temporary,
+        Self::AdvisoryLock,
+        Self::SessionObject,
+        Self::Unknown,
+    ];
+
+    /// The label in logs and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::PreparedStatement => "prepared_statement",
+            Self::Parameter => "parameter",
+            Self::Role => "role",
+            Self::Listen => "listen",
+            Self::Cursor => "cursor",
+            Self::Load => "load",
+            Self::Temporary => "temporary",
+            Self::AdvisoryLock => "advisory_lock",
+            Self::SessionObject => "session_object",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// The reasons that hold at the moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pins(u16);
+
+impl Pins {
+    pub const NONE: Self = Self(0);
+    /// What DISCARD ALL takes back: all of it.
+    pub const EVERYTHING: Self = Self(u16::MAX);
+
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    pub fn iter(self) -> impl Iterator<Item = PinReason> {
+        PinReason::ALL.into_iter().filter(move |&reason| self.contains(reason))
+    }
+
+    pub fn contains(self, reason: PinReason) -> bool {
+        self.0 & reason as u16 != 0
+    }
+
+    /// Adds `reason`; whether it is new.
+    pub fn insert(&mut self, reason: PinReason) -> bool {
+        let new = !self.contains(reason);
+        self.0 |= reason as u16;
+        new
+    }
+
+    pub fn remove(&mut self, others: Self) {
+        self.0 &= !others.0;
+    }
+}
+
+impl From<PinReason> for Pins {
+    fn from(reason: PinReason) -> Self {
+        Self(reason as u16)
+    }
+}
+
+/// What one effect of a statement means for the pins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Consequence<'a> {
+    Nothing,
+    Pin(PinReason),
+    /// Ends these pins once the server has confirmed it with the command's tag.
+    Clear(Pins),
+    /// Parameters go back to what the session began with: one of them, or all.
+    Reset(Option<&'a [u8]>),
+}
+
+/// `is_reported`: whether the server reports changes of a parameter, so that they can be followed.
+pub(super) fn consequence<'a>(
+    effect: &'a Effect<'_>,
+    is_reported: impl Fn(&[u8]) -> bool,
+) -> Consequence<'a> {
+    match effect {
+        Effect::Setting(setting) => setting_consequence(setting, is_reported),
+        Effect::ResetAll => Consequence::Reset(None),
+        Effect::Discard(Discard::All) => Consequence::Clear(Pins::EVERYTHING),
+        Effect::Listen(_) => Consequence::Pin(PinReason::Listen),
+        Effect::Unlisten(None) => Consequence::Clear(PinReason::Listen.into()),
+        Effect::Prepare { .. } => Consequence::Pin(PinReason::PreparedStatement),
+        Effect::Deallocate(None) => Consequence::Clear(PinReason::PreparedStatement.into()),
+        Effect::DeclareCursor { hold: true, .. } => Consequence::Pin(PinReason::Cursor),
+        Effect::Load => Consequence::Pin(PinReason::Load),
+        Effect::CreateTemporary { on_commit_drop: false } | Effect::UseTemporary => {
+            Consequence::Pin(PinReason::Temporary)
+        }
+        Effect::AdvisoryLock => Consequence::Pin(PinReason::AdvisoryLock),
+        Effect::SessionObject(_) => Consequence::Pin(PinReason::SessionObject),
+        // What the server will refuse changes nothing; what hides from the lexer may do anything.
+        Effect::Unknown(Unknown::Encoding) => Consequence::Pin(PinReason::Unknown),
+        Effect::Unknown(Unknown::Command | Unknown::Form) => Consequence::Pin(PinReason::Unknown),
+        _ => Consequence::Nothing,
+    }
+}
+
+fn setting_consequence<'a>(setting: &'a Setting<'_>, is_reported: impl Fn(&[u8]) -> bool) -> Consequence<'a> {
+    if setting.scope == Scope::Local {
+        return Consequence::Nothing;
+    }
+    match setting.name.text() {
+        Some(b"role" | b"session_authorization") => Consequence::Pin(PinReason::Role),
+        // Of the current transaction alone, however it is set.
+        Some(b"transaction_read_only" | b"transaction_isolation" | b"transaction_deferrable") => {
+            Consequence::Nothing
+        }
+        Some(name) if setting.value == Value::Default => Consequence::Reset(Some(name)),
+        Some(name) if is_reported(name) => Consequence::Nothing,
+        _ => Consequence::Pin(PinReason::Parameter),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sql::{Dialect, classify};
+
+    /// The consequences of a text, with only TimeZone reported.
+    fn check(text: &str, expected: &[Consequence<'_>]) {
+        let effects = classify(text.as_bytes(), Dialect::default());
+        let found: Vec<_> = effects
+            .iter()
+            .map(|effect| consequence(effect, |name| name == b"timezone"))
+            .filter(|consequence| *consequence != Consequence::Nothing)
+            .collect();
+        assert_eq!(found, expected, "{text}");
+    }
+
+    #[test]
+    fn session_state_pins_and_says_why() {
+        use Consequence::Pin;
+        check("SELECT 1; INSERT INTO t VALUES (1)", &[]);
+        check("BEGIN; SET LOCAL work_mem = '1MB'; COMMIT", &[]);
+        check("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE", &[]);
+        check("set /* c */ TimeZone to 'UTC'", &[]);
+        check("SET work_mem = '1MB'", &[Pin(PinReason::Parameter)]);
+        check("SELECT set_config('work_mem', '1MB', false)", &[Pin(PinReason::Parameter)]);
+        check("SELECT set_config($1, $2, false)", &[Pin(PinReason::Parameter)]);
+        check("SET ROLE app", &[Pin(PinReason::Role)]);
+        check("LISTEN a", &[Pin(PinReason::Listen)]);
+        check("PREPARE a AS SELECT 1", &[Pin(PinReason::PreparedStatement)]);
+        check("DECLARE c CURSOR WITH HOLD FOR SELECT 1", &[Pin(PinReason::Cursor)]);
+        check("DECLARE c CURSOR FOR SELECT 1", &[]);
+        check("LOAD 'auto_explain'", &[Pin(PinReason::Load)]);
+        check("CREATE TEMP TABLE t (a int)", &[Pin(PinReason::Temporary)]);
+        check("CREATE TEMP TABLE t (a int) ON COMMIT DROP", &[]);
+        check("SELECT pg_advisory_lock(1)", &[Pin(PinReason::AdvisoryLock)]);
+        check("SELECT pg_advisory_xact_lock(1)", &[]);
+    }
+
+    #[test]
+    fn pins_end_where_their_cause_does() {
+        use Consequence::{Clear, Reset};
+        check("DISCARD ALL", &[Clear(Pins::EVERYTHING)]);
+        check("UNLISTEN *", &[Clear(PinReason::Listen.into())]);
+        check("UNLISTEN a", &[]);
+        check("DEALLOCATE ALL", &[Clear(PinReason::PreparedStatement.into())]);
+        check("RESET ALL", &[Reset(None)]);
+        check("RESET TimeZone", &[Reset(Some(b"timezone"))]);
+        check("SET work_mem TO DEFAULT", &[Reset(Some(b"work_mem"))]);
+    }
+
+    #[test]
+    fn reasons_are_kept_apart() {
+        let mut pins = Pins::NONE;
+        assert!(pins.insert(PinReason::Listen));
+        assert!(!pins.insert(PinReason::Listen));
+        assert!(pins.insert(PinReason::Load));
+        assert_eq!(pins.iter().collect::<Vec<_>>(), [PinReason::Listen, PinReason::Load]);
+        pins.remove(PinReason::Listen.into());
+        assert_eq!(pins, PinReason::Load.into());
+        pins.remove(Pins::EVERYTHING);
+        assert!(pins.is_empty());
+    }
+}
