@@ -12,17 +12,10 @@ mod sections;
 #[cfg(test)]
 mod tests;
 
+pub use crate::proxy::settings::{ClusterConfig, Config};
 pub use error::{ConfigError, ConfigErrors};
 pub use reload::restart_required;
 
-use crate::admin::AdminSettings;
-use crate::auth::settings::AuthSettings;
-use crate::pool::settings::PoolSettings;
-use crate::proxy::settings::ServerSettings;
-use crate::server::settings::NodeSettings;
-use crate::splice::settings::SpliceSettings;
-use crate::telemetry::settings::{LoggingSettings, OtelSettings};
-use crate::topology::settings::TopologySettings;
 use document::Table;
 use error::Position;
 use findings::{Findings, Reported};
@@ -36,28 +29,6 @@ use toml::de::DeTable;
 
 /// Far above any configuration, and it bounds what a wrong path can make us read.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
-
-/// A valid configuration with every default filled in. Clusters, pools and users are in the order of their names,
-/// so that moving a section about in the file changes nothing.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Config {
-    pub server: ServerSettings,
-    pub logging: LoggingSettings,
-    pub admin: AdminSettings,
-    pub otel: OtelSettings,
-    pub ebpf: SpliceSettings,
-    pub clusters: Vec<ClusterConfig>,
-}
-
-/// `[cluster.<name>]`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ClusterConfig {
-    pub name: String,
-    pub node: NodeSettings,
-    pub auth: AuthSettings,
-    pub topology: TopologySettings,
-    pub pools: Vec<PoolSettings>,
-}
 
 /// Reads and checks the file at `path`. It is read once, from start to end, so a pipe will do.
 pub fn load(path: &Path) -> Result<Config, ConfigErrors> {

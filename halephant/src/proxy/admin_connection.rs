@@ -1,8 +1,8 @@
 //! The connection that auth queries run on: kept open, reopened when it ended, always as the admin user.
 
 use super::cluster::Upstream;
+use super::settings::ClusterConfig;
 use crate::auth::verifiers::{FetchError, FetchFuture, Lookup, VerifierSource};
-use crate::config::ClusterConfig;
 use crate::net::Role;
 use crate::server::query::{QueryError, Row};
 use crate::server::settings::ParameterSettings;

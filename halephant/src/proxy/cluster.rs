@@ -1,8 +1,8 @@
 //! One configured cluster at run time: its nodes, its verifiers and the credentials that its pools log in with.
 
 use super::admin_connection::AdminConnection;
+use super::settings::ClusterConfig;
 use crate::auth::{PgPass, Verifiers};
-use crate::config::ClusterConfig;
 use crate::net::NodeAddress;
 use crate::secret::Secret;
 use crate::server::{Credentials, KeyCache, LearnedKeys, Login, OpenFuture, Opener, open};

@@ -1,7 +1,7 @@
 //! Finds out which node is the primary: asks every node, over a connection that is kept open.
 
 use super::cluster::Upstream;
-use crate::config::ClusterConfig;
+use super::settings::ClusterConfig;
 use crate::net::Role;
 use crate::server::settings::ParameterSettings;
 use crate::server::{Login, Opener, ServerConnection};

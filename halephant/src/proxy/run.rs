@@ -1,11 +1,11 @@
 //! A process's life: bind, start the workers, serve, and end in good order.
 
 use super::connection::serve;
+use super::settings::Config;
 use super::state::State;
 use crate::auth::PgPass;
 use crate::auth::pgpass::PgPassError;
 use crate::cancel::Signal;
-use crate::config::Config;
 use crate::net::{bind, raise_descriptor_limit};
 use crate::worker::{WorkerId, Workers};
 use std::future::Future;

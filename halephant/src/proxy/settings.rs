@@ -1,9 +1,39 @@
-//! `[server]`: what the process as a whole is told.
+//! What the process as a whole is told: `[server]`, and everything that it hands on to its parts.
 
+use crate::admin::AdminSettings;
+use crate::auth::settings::AuthSettings;
+use crate::pool::settings::PoolSettings;
+use crate::server::settings::NodeSettings;
+use crate::splice::settings::SpliceSettings;
+use crate::telemetry::settings::{LoggingSettings, OtelSettings};
+use crate::topology::settings::TopologySettings;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+/// A valid configuration with every default filled in. Clusters, pools and users are in the order of their names,
+/// so that moving a section about in the file changes nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    pub server: ServerSettings,
+    pub logging: LoggingSettings,
+    pub admin: AdminSettings,
+    pub otel: OtelSettings,
+    pub ebpf: SpliceSettings,
+    pub clusters: Vec<ClusterConfig>,
+}
+
+/// `[cluster.<name>]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterConfig {
+    pub name: String,
+    pub node: NodeSettings,
+    pub auth: AuthSettings,
+    pub topology: TopologySettings,
+    pub pools: Vec<PoolSettings>,
+}
+
+/// `[server]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerSettings {
     pub listen: Vec<SocketAddr>,

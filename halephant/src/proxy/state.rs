@@ -2,9 +2,9 @@
 
 use super::cluster::ClusterState;
 use super::prober::Prober;
+use super::settings::Config;
 use crate::auth::PgPass;
 use crate::cancel::Sessions;
-use crate::config::Config;
 use crate::net::Role;
 use crate::pool::{Pool, UserIndex};
 use crate::route;
