@@ -100,8 +100,13 @@ impl<'a> Cursor<'a> {
     pub(super) fn name(&mut self) -> Option<Datum<'a>> {
         let token = self.peeked.filter(Token::is_name)?;
         self.bump();
+        Some(self.name_of(token))
+    }
+
+    /// The name that the token just stepped over is.
+    pub(super) fn name_of(&mut self, token: Token) -> Datum<'a> {
         let escape = if token.kind == TokenKind::UnicodeName { self.uescape() } else { b'\\' };
-        Some(literal::name(token, self.lexer.text(), escape, self.dialect))
+        literal::name(token, self.lexer.text(), escape, self.dialect)
     }
 
     /// A character string.

@@ -3,6 +3,7 @@
 //! No allocation, one pass, linear in the text. White space is skipped, comments are tokens. What is no valid token is one
 //! all the same, with a [`Flaw`], so a caller always sees every byte of the text that is not white space.
 
+mod class;
 mod number;
 mod operator;
 mod quoted;
@@ -129,12 +130,6 @@ impl<'a> Lexer<'a> {
         self.text.get(at).copied()
     }
 
-    /// The end of the run of bytes from `at` for which `class` holds.
-    fn run(&self, at: usize, class: fn(u8) -> bool) -> usize {
-        let rest = self.text.get(at..).unwrap_or_default();
-        at + rest.iter().position(|&byte| !class(byte)).unwrap_or(rest.len())
-    }
-
     /// The kind, the end and the flaw of the token whose first byte is `first`.
     fn scan(&mut self, start: usize, first: u8) -> (TokenKind, usize, Option<Flaw>) {
         let next = self.byte(start + 1);
@@ -154,10 +149,12 @@ impl<'a> Lexer<'a> {
             }
             b'$' => self.dollar(start),
             b'0'..=b'9' => self.number(start),
-            b'.' if next.is_some_and(|byte| byte.is_ascii_digit()) => self.number(start),
+            b'.' if self.is_at(start + 1, class::DIGIT) => self.number(start),
             b'-' if next == Some(b'-') => (TokenKind::LineComment, self.line_comment(start), None),
             b'/' if next == Some(b'*') => self.block_comment(start),
-            _ if is_name_start(first) => (TokenKind::Word, self.run(start + 1, is_name_part), None),
+            _ if class::is(first, class::NAME_START) => {
+                (TokenKind::Word, self.run(start + 1, class::NAME), None)
+            }
             _ => self.operator(start, first),
         }
     }
@@ -171,7 +168,7 @@ impl Iterator for Lexer<'_> {
     type Item = Token;
 
     fn next(&mut self) -> Option<Token> {
-        let start = self.run(self.at, is_space);
+        let start = self.run(self.at, class::SPACE);
         let first = self.byte(start)?;
         let (kind, end, flaw) = self.scan(start, first);
         self.at = end;
@@ -179,15 +176,10 @@ impl Iterator for Lexer<'_> {
     }
 }
 
-/// White space; the vertical tab since PostgreSQL 16, before that it is a syntax error.
 pub(super) fn is_space(byte: u8) -> bool {
-    matches!(byte, b' ' | b'\t' | b'\n' | b'\r' | b'\x0b' | b'\x0c')
-}
-
-fn is_name_start(byte: u8) -> bool {
-    byte.is_ascii_alphabetic() || byte == b'_' || byte >= 0x80
+    class::is(byte, class::SPACE)
 }
 
 pub(super) fn is_name_part(byte: u8) -> bool {
-    is_name_start(byte) || byte.is_ascii_digit() || byte == b'$'
+    class::is(byte, class::NAME)
 }

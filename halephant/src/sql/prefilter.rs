@@ -13,7 +13,7 @@ const PLAIN_COMMANDS: [&[u8]; 10] =
 const NEEDLES: [(&[u8], usize); 13] = [
     (b"set_config", 6),
     (b"set_limit", 3),
-    (b"setseed", 2),
+    (b"setseed", 4),
     (b"tval", 0),
     (b"currval", 3),
     (b"temp", 2),
@@ -28,7 +28,7 @@ const NEEDLES: [(&[u8], usize); 13] = [
 
 /// The pairs of the needles: rare ones in what applications send, because each costs a comparison per byte.
 const PAIRS: [[u8; 2]; 12] =
-    [*b"nf", *b"_l", *b"ts", *b"tv", *b"rv", *b"mp", *b"db", *b"dv", *b"g_", *b"ku", *b"n_", *b"&\""];
+    [*b"nf", *b"_l", *b"ee", *b"tv", *b"rv", *b"mp", *b"db", *b"dv", *b"g_", *b"ku", *b"n_", *b"&\""];
 
 /// Sets the bit that lower-case letters have and upper-case ones lack.
 const FOLD: u8 = 0x20;

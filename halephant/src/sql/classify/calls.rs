@@ -21,27 +21,21 @@ pub(super) const RUN: Look = Look { calls: true, creation: false };
 
 /// Reads from `start` to the end of the statement.
 pub(super) fn read<'a>(start: &Cursor<'a>, look: Look, out: &mut Vec<Effect<'a>>) {
-    let mut scan = Scan { look, depth: 0, plain: None, writes: false, target: Target::None };
+    let mut scan = Scan { look, depth: 0, plain: None, writes: false, into: false };
     let mut cursor = start.clone();
-    while let Some(token) = cursor.peek() {
-        if token.is_name() {
-            scan.key_word(token, &cursor, out);
-            scan.name(start, &mut cursor, out);
-        } else {
-            scan.sign(token);
-            cursor.bump();
+    while let Some(token) = cursor.bump() {
+        match token.kind {
+            TokenKind::Word => {
+                scan.key_word(token, &cursor, out);
+                // Most words are neither called nor qualified, and this loop reads them all.
+                if scan.writes || cursor.sees_symbol(b'(') || cursor.sees_symbol(b'.') {
+                    scan.name(token, start, &mut cursor, out);
+                }
+            }
+            TokenKind::QuotedName | TokenKind::UnicodeName => scan.name(token, start, &mut cursor, out),
+            kind => scan.sign(kind),
         }
     }
-}
-
-/// Which clause a coming TEMP would belong to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Target {
-    None,
-    /// After INSERT or MERGE.
-    Insert,
-    /// After the INTO of a SELECT.
-    Into,
 }
 
 struct Scan {
@@ -51,43 +45,46 @@ struct Scan {
     plain: Option<bool>,
     /// Whether UPDATE or MERGE was read.
     writes: bool,
-    target: Target,
+    /// After INTO, or the LOCAL or GLOBAL that may follow it.
+    into: bool,
 }
 
 impl Scan {
-    fn sign(&mut self, token: Token) {
-        self.target = Target::None;
-        match token.kind {
+    fn sign(&mut self, kind: TokenKind) {
+        self.into = false;
+        match kind {
             TokenKind::Symbol(b'(') => self.depth += 1,
             TokenKind::Symbol(b')') => self.depth = self.depth.saturating_sub(1),
             _ => {}
         }
     }
 
-    /// SELECT ... INTO TEMP makes a table. The `temp` of INSERT INTO is a name, and so is one that no name follows.
+    /// A word that may be a key word; the cursor is after it.
     fn key_word<'a>(&mut self, token: Token, cursor: &Cursor<'a>, out: &mut Vec<Effect<'a>>) {
+        let into = std::mem::take(&mut self.into);
         let is = |keyword| cursor.is(token, keyword);
-        self.writes |= is("update") || is("merge");
-        self.target = match self.target {
-            _ if is("insert") || is("merge") => Target::Insert,
-            Target::None if is("into") => Target::Into,
-            Target::Into if is("local") || is("global") => Target::Into,
-            Target::Into if is("temp") || is("temporary") => {
-                let mut ahead = cursor.clone();
-                ahead.bump();
-                if ahead.sees("table") || ahead.peek().is_some_and(|next| names_table(&ahead, next)) {
-                    out.push(Effect::CreateTemporary { on_commit_drop: false });
-                }
-                Target::None
+        match cursor.text(token).first().map(u8::to_ascii_lowercase) {
+            Some(b'u') if is("update") => self.writes = true,
+            Some(b'm') if is("merge") => self.writes = true,
+            Some(b'i') if is("into") => self.into = true,
+            Some(b'l' | b'g') if into && (is("local") || is("global")) => self.into = true,
+            Some(b't') if into && (is("temp") || is("temporary")) && makes_table(cursor.clone()) => {
+                out.push(Effect::CreateTemporary { on_commit_drop: false });
             }
-            _ => Target::None,
-        };
+            _ => {}
+        }
     }
 
-    /// A name with the ones that its points join to it.
-    fn name<'a>(&mut self, start: &Cursor<'a>, cursor: &mut Cursor<'a>, out: &mut Vec<Effect<'a>>) {
+    /// A name with the ones that its points join to it; the cursor is after its first one.
+    fn name<'a>(
+        &mut self,
+        token: Token,
+        start: &Cursor<'a>,
+        cursor: &mut Cursor<'a>,
+        out: &mut Vec<Effect<'a>>,
+    ) {
         let mut schema = None;
-        let mut name = cursor.name();
+        let mut name = Some(cursor.name_of(token));
         while cursor.symbol(b'.') {
             if name.as_ref().and_then(Datum::text).is_some_and(is_temporary_schema) {
                 out.push(match self.look.creation {
@@ -167,9 +164,25 @@ fn is_temporary_schema(name: &[u8]) -> bool {
     name.starts_with(b"pg_temp") || name.starts_with(b"pg_toast_temp")
 }
 
-fn names_table(cursor: &Cursor, token: Token) -> bool {
-    match token.kind {
-        TokenKind::Word => can_name_table(&cursor.text(token).to_ascii_lowercase()),
-        _ => token.is_name(),
+/// Whether INTO TEMP is that of a SELECT, which makes a table. As a table's own name, TEMP is followed by no other name
+/// but in the three forms here; `INSERT INTO temp TABLE t` is taken for one that makes a table.
+fn makes_table(mut cursor: Cursor) -> bool {
+    if cursor.word("table") {
+        return true;
     }
+    if cursor.word("values") {
+        return !cursor.sees_symbol(b'(');
+    }
+    if cursor.word("overriding") {
+        return !cursor.sees_any(&["system", "user"]);
+    }
+    let names_table = match cursor.peek() {
+        Some(token) if token.kind == TokenKind::Word => {
+            can_name_table(&cursor.text(token).to_ascii_lowercase())
+        }
+        token => token.is_some_and(|token| token.is_name()),
+    };
+    cursor.name();
+    // MERGE INTO temp t USING ...
+    names_table && !cursor.sees("using")
 }

@@ -1,6 +1,7 @@
 //! Numbers, as PostgreSQL 16 and later read them; what they refuse is read as PostgreSQL 14 did, which took it.
 
-use super::{Flaw, Lexer, TokenKind, is_name_part, is_name_start};
+use super::class::{DIGIT, NAME, NAME_START};
+use super::{Flaw, Lexer, TokenKind};
 
 impl Lexer<'_> {
     /// A number; `start` is at a digit, or at a point before one.
@@ -59,7 +60,7 @@ impl Lexer<'_> {
             end = after + 1;
         }
         // A zero and a name that reaches further is the longer match.
-        (end > start + 2 && end == self.run(start + 1, is_name_part)).then_some(end)
+        (end > start + 2 && end == self.run(start + 1, NAME)).then_some(end)
     }
 
     /// The end of decimal digits with single underscores between them.
@@ -76,12 +77,12 @@ impl Lexer<'_> {
     }
 
     fn plain_digits(&self, start: usize) -> usize {
-        self.run(start, |byte| byte.is_ascii_digit())
+        self.run(start, DIGIT)
     }
 
     /// The end of the longest name that begins at the end of these digits or at an underscore among them.
     fn word_end(&self, digits: usize, end: usize) -> usize {
         let grouped = self.text.get(digits..end).is_some_and(|digits| digits.contains(&b'_'));
-        if grouped || self.byte(end).is_some_and(is_name_start) { self.run(end, is_name_part) } else { end }
+        if grouped || self.is_at(end, NAME_START) { self.run(end, NAME) } else { end }
     }
 }

@@ -1,9 +1,7 @@
 //! Operators and punctuation, by the rules of the manual's "Operators" and "Special Characters".
 
+use super::class::{self, NON_STANDARD, OPERATOR};
 use super::{Flaw, Lexer, TokenKind};
-
-/// Characters that let an operator end in `+` or `-`: no operator of the standard has them.
-const NON_STANDARD: &[u8] = b"~!@#^&|`?%";
 
 impl Lexer<'_> {
     /// What begins with a byte that begins nothing else.
@@ -17,7 +15,7 @@ impl Lexer<'_> {
             }
             b'.' | b':' => one(TokenKind::Symbol(first)),
             b'+' | b'-' if start < self.signs_until => one(TokenKind::Symbol(first)),
-            _ if is_operator(first) => self.operator_run(start, first),
+            _ if class::is(first, OPERATOR) => self.operator_run(start, first),
             _ => (TokenKind::Stray(first), start + 1, Some(Flaw::Stray)),
         }
     }
@@ -25,14 +23,14 @@ impl Lexer<'_> {
     fn operator_run(&mut self, start: usize, first: u8) -> (TokenKind, usize, Option<Flaw>) {
         let mut end = start + 1;
         let mut signs_from = if is_sign(first) { start } else { end };
-        let mut non_standard = NON_STANDARD.contains(&first);
-        while let Some(byte) = self.byte(end).filter(|&byte| is_operator(byte)) {
+        let mut non_standard = class::is(first, NON_STANDARD);
+        while let Some(byte) = self.byte(end).filter(|&byte| class::is(byte, OPERATOR)) {
             if matches!((byte, self.byte(end + 1)), (b'-', Some(b'-')) | (b'/', Some(b'*'))) {
                 break;
             }
             if !is_sign(byte) {
                 signs_from = end + 1;
-                non_standard |= NON_STANDARD.contains(&byte);
+                non_standard |= class::is(byte, NON_STANDARD);
             }
             end += 1;
         }
@@ -52,8 +50,4 @@ impl Lexer<'_> {
 
 fn is_sign(byte: u8) -> bool {
     matches!(byte, b'+' | b'-')
-}
-
-fn is_operator(byte: u8) -> bool {
-    matches!(byte, b'+' | b'-' | b'*' | b'/' | b'<' | b'>' | b'=') || NON_STANDARD.contains(&byte)
 }

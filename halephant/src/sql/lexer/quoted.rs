@@ -1,6 +1,7 @@
 //! Tokens with two ends: strings, quoted names, dollar quotes and comments.
 
-use super::{Flaw, Lexer, TokenKind, is_name_start, is_space};
+use super::class::{DIGIT, NAME_START, TAG};
+use super::{Flaw, Lexer, TokenKind, is_space};
 use memchr::{memchr, memchr2, memmem};
 
 type Scanned = (TokenKind, usize, Option<Flaw>);
@@ -37,12 +38,12 @@ impl Lexer<'_> {
 
     /// What begins with a dollar: a parameter, a dollar-quoted string, or nothing.
     pub(super) fn dollar(&self, start: usize) -> Scanned {
-        let digits = self.run(start + 1, |byte| byte.is_ascii_digit());
+        let digits = self.run(start + 1, DIGIT);
         if digits > start + 1 {
-            let junk = self.byte(digits).is_some_and(is_name_start).then_some(Flaw::TrailingJunk);
+            let junk = self.is_at(digits, NAME_START).then_some(Flaw::TrailingJunk);
             return (TokenKind::Parameter, digits, junk);
         }
-        let tag = self.run(start + 1, |byte| is_name_start(byte) || byte.is_ascii_digit());
+        let tag = self.run(start + 1, TAG);
         if self.byte(tag) != Some(b'$') {
             return (TokenKind::Stray(b'$'), start + 1, Some(Flaw::Stray));
         }

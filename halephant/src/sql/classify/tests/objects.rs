@@ -55,6 +55,8 @@ fn temporary_objects() {
         "create function PG_TEMP.f() returns int language sql as 'select 1'",
         "create table db.\"pg_temp\".t ()",
         "select 1 into temp t",
+        "select 1 as insert into temp t",
+        "select a merge into temp values from x",
         "select * into local temporary table \"t\" from x",
         "with x as (select 1) (select a into /* */ temp t from x)",
         "create temp table t (a int) on commit delete rows",
