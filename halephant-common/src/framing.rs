@@ -67,10 +67,3 @@ impl Framing {
 pub const fn tag_of(header: u64) -> u8 {
     (header >> 32) as u8
 }
-
-/// Bytes that follow a whole header, `None` where its length cannot be.
-#[inline(always)]
-pub const fn body_bytes(header: u64) -> Option<u32> {
-    let length = header as u32;
-    if length < 4 || length > MESSAGE_BYTES_MAX { None } else { Some(length - 4) }
-}

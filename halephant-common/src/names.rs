@@ -16,6 +16,8 @@ pub const OWN: &str = "OWN";
 pub const ENROLLED_SOCKETS: &str = "ENROLLED_SOCKETS";
 /// `Hash<FlowKey, Attachment>` of the same sockets.
 pub const ENROLLED: &str = "ENROLLED";
+/// `Hash<cookie, u64>`: bytes that enrolled sockets received by TCP, since they were enrolled.
+pub const ARRIVED: &str = "ARRIVED";
 /// `Hash<FlowKey, Binding>`: which flow an enrolled socket shall feed.
 pub const BINDINGS: &str = "BINDINGS";
 /// `Hash<u16, u8>` of ports the proxy listens on.

@@ -27,6 +27,8 @@ pub static ENROLLED_SOCKETS: SockHash<FlowKey> = SockHash::with_max_entries(ENRO
 #[map]
 pub static ENROLLED: HashMap<FlowKey, Attachment> = HashMap::with_max_entries(ENROLLED_MAX, 0);
 #[map]
+pub static ARRIVED: HashMap<u64, u64> = HashMap::with_max_entries(ENROLLED_MAX, 0);
+#[map]
 pub static BINDINGS: HashMap<FlowKey, Binding> = HashMap::with_max_entries(2 * FLOWS_MAX, 0);
 #[map]
 pub static LISTEN_PORTS: HashMap<u16, u8> = HashMap::with_max_entries(LISTEN_PORTS_MAX, 0);

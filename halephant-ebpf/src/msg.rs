@@ -1,7 +1,5 @@
 //! sk_msg: what another process's socket sends.
 
-use core::hint::black_box;
-
 use aya_ebpf::bindings::sk_action::{SK_DROP, SK_PASS};
 use aya_ebpf::bindings::{BPF_F_INGRESS, sk_msg_md};
 use aya_ebpf::helpers::bpf_msg_pull_data;
@@ -31,14 +29,11 @@ fn sent<const NETNS: bool>(context: SkMsgContext) -> u32 {
     let Some(attachment) = ENROLLED.get_ptr_mut(&key) else { return SK_PASS };
     // SAFETY: only the program of this socket writes the value, and the socket's lock serialises it.
     let attachment = unsafe { &mut *attachment };
-    let mut message = Message { context, windowed: false };
-    match bound(attachment, &key) {
-        Some(entry) => run(attachment, entry, &mut message, redirect),
-        None => {
-            attachment.passed += message.bytes() as u64;
-            SK_PASS
-        }
-    }
+    let Some(entry) = bound(attachment, &key) else {
+        attachment.passed += context.size() as u64;
+        return SK_PASS;
+    };
+    run(attachment, entry, &mut Message(context), |message, target| redirect(&message.0, target))
 }
 
 /// The flow that the socket feeds, looked up again when it feeds none.
@@ -56,49 +51,50 @@ fn bound(attachment: &mut Attachment, key: &FlowKey) -> Option<&'static FlowEntr
 }
 
 #[inline(always)]
-fn redirect(message: &Message, target: &Target) -> u32 {
+fn redirect(context: &SkMsgContext, target: &Target) -> u32 {
     let verdict = if target.kind == TARGET_OWN {
         // SAFETY: the helper checks the slot.
-        unsafe { OWN_SOCKETS.redirect_msg(&message.context, target.slot, 0) }
+        unsafe { OWN_SOCKETS.redirect_msg(context, target.slot, 0) }
     } else {
-        ENROLLED_SOCKETS.redirect_msg(&message.context, target.key, BPF_F_INGRESS as u64)
+        ENROLLED_SOCKETS.redirect_msg(context, target.key, BPF_F_INGRESS as u64)
     };
     if verdict as u32 == SK_PASS { SK_PASS } else { SK_DROP }
 }
 
-struct Message {
-    context: SkMsgContext,
-    /// `data` shows a piece that was asked for, no longer the beginning.
-    windowed: bool,
+/// Type byte and length at `begin`.
+///
+/// # Safety
+/// The five bytes are within the message.
+#[inline(always)]
+unsafe fn header_at(begin: *const u8) -> u64 {
+    // SAFETY: the caller compared the range with `data_end`.
+    unsafe {
+        let length = u32::from_be(begin.add(1).cast::<u32>().read_unaligned());
+        ((*begin as u64) << 32) | length as u64
+    }
 }
 
-/// Offsets that are looked up where `data` points; the verifier wants to see the bound.
-const DIRECT_MASK: u32 = 0x1fff;
+/// A message that is being sent, in one or several pieces of memory. The kernel is asked for each header's bytes and moves
+/// them together if need be; where they lie in one piece that is no more than finding them. Reading what `data` shows at
+/// the beginning instead is beyond the verifier in a loop.
+struct Message(SkMsgContext);
 
 impl Message {
-    /// Address of `bytes` bytes from `at`.
     #[inline(always)]
-    fn find(&mut self, at: u32, bytes: u32) -> Option<*const u8> {
-        if !self.windowed && at <= DIRECT_MASK {
-            let begin = self.context.data() + (black_box(at) & DIRECT_MASK) as usize;
-            if begin + bytes as usize <= self.context.data_end() {
-                return Some(begin as *const u8);
-            }
-        }
-        self.windowed = true;
+    fn find(&self, at: u32, bytes: u32) -> Option<*const u8> {
         // SAFETY: the helper checks the range.
-        if unsafe { bpf_msg_pull_data(self.context.msg.cast::<sk_msg_md>(), at, at + bytes, 0) } != 0 {
+        if unsafe { bpf_msg_pull_data(self.0.msg.cast::<sk_msg_md>(), at, at + bytes, 0) } != 0 {
             return None;
         }
-        let begin = self.context.data();
-        (begin + bytes as usize <= self.context.data_end()).then_some(begin as *const u8)
+        let begin = self.0.data();
+        (begin + bytes as usize <= self.0.data_end()).then_some(begin as *const u8)
     }
 }
 
 impl Chunk for Message {
     #[inline(always)]
     fn bytes(&self) -> u32 {
-        self.context.size()
+        self.0.size()
     }
 
     #[inline(always)]
@@ -109,12 +105,7 @@ impl Chunk for Message {
 
     #[inline(always)]
     fn header(&mut self, at: u32) -> Option<u64> {
-        let begin = self.find(at, HEADER_BYTES)?;
         // SAFETY: `find` compared the range with `data_end`.
-        unsafe {
-            let tag = *begin as u64;
-            let length = u32::from_be(begin.add(1).cast::<u32>().read_unaligned());
-            Some((tag << 32) | length as u64)
-        }
+        self.find(at, HEADER_BYTES).map(|begin| unsafe { header_at(begin) })
     }
 }

@@ -4,8 +4,8 @@
 //! sequence numbers, and the passive end finds it there, so that either end's process may be in any network namespace.
 
 use aya_ebpf::bindings::{
-    BPF_ANY, BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB, BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB, BPF_SOCK_OPS_STATE_CB,
-    BPF_SOCK_OPS_STATE_CB_FLAG, BPF_TCP_CLOSE,
+    BPF_ANY, BPF_NOEXIST, BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB, BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB,
+    BPF_SOCK_OPS_STATE_CB, BPF_SOCK_OPS_STATE_CB_FLAG, BPF_TCP_CLOSE,
 };
 use aya_ebpf::helpers::bpf_get_socket_cookie;
 use aya_ebpf::programs::SockOpsContext;
@@ -13,7 +13,7 @@ use halephant_common::address::{BIRTH_CLIENT, BIRTH_DIAL, Birth, FlowKey, PairKe
 use halephant_common::flow::Attachment;
 
 use crate::key;
-use crate::maps::{BIRTHS, DIALS, ENROLLED, ENROLLED_SOCKETS, LISTEN_PORTS, PEERS};
+use crate::maps::{ARRIVED, BIRTHS, DIALS, ENROLLED, ENROLLED_SOCKETS, LISTEN_PORTS, PEERS};
 
 #[aya_ebpf::macros::sock_ops]
 pub fn enrol(context: SockOpsContext) -> u32 {
@@ -32,6 +32,7 @@ fn event<const NETNS: bool>(context: SockOpsContext) -> u32 {
         BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB => accepted::<NETNS>(&context),
         BPF_SOCK_OPS_STATE_CB if context.arg(1) == BPF_TCP_CLOSE => {
             let _ = ENROLLED.remove(key::of_event::<NETNS>(context.ops));
+            let _ = ARRIVED.remove(cookie(&context));
         }
         _ => {}
     }
@@ -45,9 +46,14 @@ fn sequences(context: &SockOpsContext) -> (u32, u32) {
 }
 
 #[inline(always)]
-fn connected<const NETNS: bool>(context: &SockOpsContext) {
+fn cookie(context: &SockOpsContext) -> u64 {
     // SAFETY: the context is the kernel's.
-    let cookie = unsafe { bpf_get_socket_cookie(context.ops.cast()) };
+    unsafe { bpf_get_socket_cookie(context.ops.cast()) }
+}
+
+#[inline(always)]
+fn connected<const NETNS: bool>(context: &SockOpsContext) {
+    let cookie = cookie(context);
     let remote_port = u32::from_be(context.remote_port()) as u16;
     // SAFETY: only the presence of the value counts.
     let kind = if unsafe { DIALS.get(cookie) }.is_some() {
@@ -76,8 +82,7 @@ fn accepted<const NETNS: bool>(context: &SockOpsContext) {
     let Some(birth) = (unsafe { BIRTHS.get(pair) }) else { return };
     let birth = *birth;
     let _ = BIRTHS.remove(pair);
-    // SAFETY: the context is the kernel's.
-    let cookie = unsafe { bpf_get_socket_cookie(context.ops.cast()) };
+    let cookie = cookie(context);
     if birth.kind == BIRTH_CLIENT {
         let _ = PEERS.insert(cookie, Peer { key: birth.key, cookie: birth.cookie }, BPF_ANY as u64);
     } else if take_in(context, &key) {
@@ -92,11 +97,17 @@ fn take_in(context: &SockOpsContext, key: &FlowKey) -> bool {
     if context.set_cb_flags(context.cb_flags() as i32 | BPF_SOCK_OPS_STATE_CB_FLAG as i32).is_err() {
         return false;
     }
-    if ENROLLED.insert(key, attachment, BPF_ANY as u64).is_err() {
+    // The first socket of a key keeps it: where the kernel does not tell network namespaces apart, a second one with
+    // the same addresses must not take its place.
+    if ENROLLED.insert(key, attachment, BPF_NOEXIST as u64).is_err() {
+        return false;
+    }
+    if ARRIVED.insert(cookie(context), 0, BPF_ANY as u64).is_err() {
+        let _ = ENROLLED.remove(key);
         return false;
     }
     // SAFETY: the kernel hands the program a valid context for as long as it runs.
-    if ENROLLED_SOCKETS.update(*key, unsafe { &mut *context.ops }, BPF_ANY as u64).is_err() {
+    if ENROLLED_SOCKETS.update(*key, unsafe { &mut *context.ops }, BPF_NOEXIST as u64).is_err() {
         let _ = ENROLLED.remove(key);
         return false;
     }

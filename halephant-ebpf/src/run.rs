@@ -30,7 +30,7 @@ pub fn run<C: Chunk>(
 ) -> u32 {
     let direction = if attachment.direction == 0 { &entry.directions[0] } else { &entry.directions[1] };
     let killed = SWITCHBOARD.get(0).is_none_or(|board| board.killed.load() != 0);
-    let reason = match decide(direction, attachment.direction, killed, attachment.passed, chunk) {
+    let reason = match decide(direction, killed, attachment.passed, chunk) {
         Decision::Redirect(taken) => {
             if redirect(chunk, &direction.target) != SK_DROP {
                 redirected(attachment, entry, direction, &taken);
@@ -62,7 +62,7 @@ fn pass(attachment: &mut Attachment, direction: &Direction, bytes: u32) {
 
 #[inline(always)]
 fn redirected(attachment: &Attachment, entry: &FlowEntry, direction: &Direction, taken: &Taken) {
-    let low = commit(direction, taken);
+    let low = commit(direction, attachment.direction, taken);
     if let Some(counters) = counters(entry) {
         if attachment.direction == 0 {
             counters.bytes[0] += taken.bytes as u64;
@@ -70,9 +70,10 @@ fn redirected(attachment: &Attachment, entry: &FlowEntry, direction: &Direction,
         } else {
             counters.bytes[1] += taken.bytes as u64;
             counters.messages[1] += taken.tally.messages as u64;
-            counters.ready[0] += taken.tally.ready[0] as u64;
-            counters.ready[1] += taken.tally.ready[1] as u64;
-            counters.ready[2] += taken.tally.ready[2] as u64;
+            let [idle, open, failed] = taken.tally.ready();
+            counters.ready[0] += idle as u64;
+            counters.ready[1] += open as u64;
+            counters.ready[2] += failed as u64;
         }
         if taken.arming {
             counters.arms += 1;

@@ -9,7 +9,7 @@ use aya_ebpf::programs::SkBuffContext;
 use halephant_common::flow::{TARGET_OWN, Target};
 use halephant_ebpf::walk::Chunk;
 
-use crate::maps::{ENROLLED_SOCKETS, OWN, OWN_SOCKETS};
+use crate::maps::{ARRIVED, ENROLLED_SOCKETS, OWN, OWN_SOCKETS};
 use crate::run::{flow, run};
 
 #[stream_verdict]
@@ -29,9 +29,16 @@ pub fn own_verdict(context: SkBuffContext) -> u32 {
     }
 }
 
-/// An enrolled socket's own TCP data: passing it here puts it into the queue that redirected data goes to.
+/// An enrolled socket's own TCP data: passing it here puts it into the queue that redirected data goes to,
+/// and counting it shows userspace when all it wrote is there.
 #[stream_verdict]
-pub fn enrolled_verdict(_context: SkBuffContext) -> u32 {
+pub fn enrolled_verdict(context: SkBuffContext) -> u32 {
+    // SAFETY: the context is the kernel's.
+    let cookie = unsafe { bpf_get_socket_cookie(context.as_ptr()) };
+    if let Some(arrived) = ARRIVED.get_ptr_mut(cookie) {
+        // SAFETY: only this program writes the value, and the socket's lock serialises it.
+        unsafe { *arrived += context.len() as u64 };
+    }
     SK_PASS
 }
 

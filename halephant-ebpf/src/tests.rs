@@ -38,9 +38,17 @@ fn message(tag: u8, body: &[u8]) -> Vec<u8> {
     bytes
 }
 
+/// Tallies of several chunks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Seen {
+    messages: u32,
+    asks: u32,
+    ready: [u32; 3],
+}
+
 /// Where a stream stands after `bytes`, found by parsing it from the beginning.
-fn reference(bytes: &[u8], side: u32) -> (Framing, Tally) {
-    let (mut framing, mut tally, mut at) = (Framing::default(), Tally::default(), 0);
+fn reference(bytes: &[u8]) -> (Framing, Seen) {
+    let (mut framing, mut tally, mut at) = (Framing::default(), Seen::default(), 0);
     while at < bytes.len() {
         let rest = &bytes[at..];
         if rest.len() < 5 {
@@ -51,7 +59,7 @@ fn reference(bytes: &[u8], side: u32) -> (Framing, Tally) {
         let length = u32::from_be_bytes([rest[1], rest[2], rest[3], rest[4]]) as usize;
         framing.tag = rest[0];
         tally.messages += 1;
-        if side == CLIENT_TO_SERVER && b"QSF".contains(&rest[0]) {
+        if b"QSF".contains(&rest[0]) {
             tally.asks += 1;
         }
         let there = (rest.len() - 5).min(length - 4);
@@ -65,12 +73,18 @@ fn reference(bytes: &[u8], side: u32) -> (Framing, Tally) {
     (framing, tally)
 }
 
-fn walk_all(chunks: &[&[u8]], direction: u32) -> (Framing, Tally) {
-    let (mut framing, mut tally) = (Framing::default(), Tally::default());
+fn walk_all(chunks: &[&[u8]]) -> (Framing, Seen) {
+    let (mut framing, mut seen) = (Framing::default(), Seen::default());
     for chunk in chunks {
-        framing = walk(framing, direction, &mut Bytes(chunk), &mut tally).unwrap();
+        let mut tally = Tally::default();
+        framing = walk(framing, &mut Bytes(chunk), &mut tally).unwrap();
+        seen.messages += tally.messages;
+        seen.asks += tally.asks;
+        for (sum, more) in seen.ready.iter_mut().zip(tally.ready()) {
+            *sum += more;
+        }
     }
-    (framing, tally)
+    (framing, seen)
 }
 
 fn answer() -> Vec<u8> {
@@ -92,17 +106,9 @@ fn two_cuts_at_every_position_change_nothing() {
     for first in 0..=stream.len() {
         for second in first..=stream.len() {
             let chunks = [&stream[..first], &stream[first..second], &stream[second..]];
-            assert_eq!(
-                walk_all(&chunks, SERVER_TO_CLIENT),
-                reference(&stream, SERVER_TO_CLIENT),
-                "{first} {second}"
-            );
+            assert_eq!(walk_all(&chunks), reference(&stream), "{first} {second}");
             let part = [&stream[..first], &stream[first..second]];
-            assert_eq!(
-                walk_all(&part, SERVER_TO_CLIENT),
-                reference(&stream[..second], SERVER_TO_CLIENT),
-                "{first} {second}"
-            );
+            assert_eq!(walk_all(&part), reference(&stream[..second]), "{first} {second}");
         }
     }
 }
@@ -111,8 +117,8 @@ fn two_cuts_at_every_position_change_nothing() {
 fn requests_are_counted() {
     let stream =
         [message(b'P', b"\0\0\0\0"), message(b'S', b""), message(b'Q', b"\0"), message(b'F', b"")].concat();
-    let (framing, tally) = walk_all(&[&stream], CLIENT_TO_SERVER);
-    assert_eq!((framing, tally), reference(&stream, CLIENT_TO_SERVER));
+    let (framing, tally) = walk_all(&[&stream]);
+    assert_eq!((framing, tally), reference(&stream));
     assert_eq!(tally.asks, 3);
 }
 
@@ -125,7 +131,7 @@ fn a_chunk_of_nothing_is_passed() {
 fn one_byte_at_a_time_changes_nothing() {
     let stream = answer();
     let chunks: Vec<&[u8]> = stream.chunks(1).collect();
-    assert_eq!(walk_all(&chunks, SERVER_TO_CLIENT), reference(&stream, SERVER_TO_CLIENT));
+    assert_eq!(walk_all(&chunks), reference(&stream));
 }
 
 /// Feeds chunks to a spliced direction; bytes redirected and the reason it ended with.
@@ -137,9 +143,9 @@ fn splice(chunks: &[&[u8]], direction: u32, prepare: impl FnOnce(&Direction)) ->
     prepare(&entry);
     let mut redirected = 0;
     for chunk in chunks {
-        match decide(&entry, direction, false, 0, &mut Bytes(chunk)) {
+        match decide(&entry, false, 0, &mut Bytes(chunk)) {
             Decision::Redirect(taken) => {
-                commit(&entry, &taken);
+                commit(&entry, direction, &taken);
                 redirected += chunk.len();
             }
             Decision::Pass => return (redirected, None),
@@ -195,12 +201,12 @@ fn a_direction_arms_only_where_userspace_caught_up() {
     entry.low.store(u64::MAX);
     entry.control.store(control_word(30, ASK_ARM));
     for (passed, expected) in [(29, false), (30, true), (31, false)] {
-        let decision = decide(&entry, CLIENT_TO_SERVER, false, passed, &mut Bytes(&query));
+        let decision = decide(&entry, false, passed, &mut Bytes(&query));
         assert_eq!(matches!(decision, Decision::Redirect(_)), expected, "{passed}");
     }
-    assert_eq!(decide(&entry, CLIENT_TO_SERVER, true, 30, &mut Bytes(&query)), Decision::Pass);
+    assert_eq!(decide(&entry, true, 30, &mut Bytes(&query)), Decision::Pass);
     entry.control.store(control_word(30, ASK_PASS));
-    assert_eq!(decide(&entry, CLIENT_TO_SERVER, false, 30, &mut Bytes(&query)), Decision::Pass);
+    assert_eq!(decide(&entry, false, 30, &mut Bytes(&query)), Decision::Pass);
 }
 
 #[test]
@@ -210,14 +216,14 @@ fn a_spliced_direction_goes_back_when_told() {
     entry.limit.store(u64::MAX);
     entry.low.store(20);
     entry.control.store(control_word(0, ASK_ARM));
-    let Decision::Redirect(taken) = decide(&entry, 0, false, 0, &mut Bytes(&query)) else { panic!() };
-    assert!(!commit(&entry, &taken), "14 bytes are below the mark");
-    let Decision::Redirect(taken) = decide(&entry, 0, false, 0, &mut Bytes(&query)) else { panic!() };
-    assert!(commit(&entry, &taken), "28 bytes are above it");
+    let Decision::Redirect(taken) = decide(&entry, false, 0, &mut Bytes(&query)) else { panic!() };
+    assert!(!commit(&entry, CLIENT_TO_SERVER, &taken), "14 bytes are below the mark");
+    let Decision::Redirect(taken) = decide(&entry, false, 0, &mut Bytes(&query)) else { panic!() };
+    assert!(commit(&entry, CLIENT_TO_SERVER, &taken), "28 bytes are above it");
     assert_eq!((entry.redirected.load(), entry.messages.load(), entry.arms.load()), (28, 2, 1));
-    assert_eq!(decide(&entry, 0, true, 0, &mut Bytes(&query)), Decision::Reclaim(Reason::Killed));
+    assert_eq!(decide(&entry, true, 0, &mut Bytes(&query)), Decision::Reclaim(Reason::Killed));
     entry.control.store(control_word(0, ASK_PASS));
-    assert_eq!(decide(&entry, 0, false, 0, &mut Bytes(&query)), Decision::Reclaim(Reason::Requested));
+    assert_eq!(decide(&entry, false, 0, &mut Bytes(&query)), Decision::Reclaim(Reason::Requested));
     reclaim(&entry, Reason::Requested);
     assert_eq!((entry.standing().spliced, entry.standing().reason), (false, Reason::Requested as u32));
 }
@@ -268,7 +274,7 @@ proptest! {
             rest = after;
         }
         let seen = &stream[..stream.len() - rest.len()];
-        prop_assert_eq!(walk_all(&chunks, SERVER_TO_CLIENT), reference(seen, SERVER_TO_CLIENT));
+        prop_assert_eq!(walk_all(&chunks), reference(seen));
     }
 
     #[test]

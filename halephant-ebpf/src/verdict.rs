@@ -1,7 +1,7 @@
 //! [`decide`]: whether a chunk goes to the target or to userspace, and what becomes of the direction.
 
 use halephant_common::flow::{
-    ASK_ARM, Direction, MAY_LOSE_TRACK, Reason, Standing, control_arm_at, control_ask,
+    ASK_ARM, CLIENT_TO_SERVER, Direction, MAY_LOSE_TRACK, Reason, Standing, control_arm_at, control_ask,
 };
 use halephant_common::framing::Framing;
 
@@ -29,13 +29,7 @@ pub enum Decision {
 
 /// `passed` counts the source's bytes that went to userspace so far; nothing is written here.
 #[inline(always)]
-pub fn decide<C: Chunk>(
-    direction: &Direction,
-    which: u32,
-    killed: bool,
-    passed: u64,
-    chunk: &mut C,
-) -> Decision {
+pub fn decide<C: Chunk>(direction: &Direction, killed: bool, passed: u64, chunk: &mut C) -> Decision {
     let bytes = chunk.bytes();
     if bytes == 0 {
         // A FIN without data; redirecting it would break the target.
@@ -63,7 +57,7 @@ pub fn decide<C: Chunk>(
     if standing.untracked {
         return Decision::Redirect(Taken { framing: start, tally, bytes, arming, untracked: true });
     }
-    match walk(start, which, chunk, &mut tally) {
+    match walk(start, chunk, &mut tally) {
         Ok(framing) => Decision::Redirect(Taken { framing, tally, bytes, arming, untracked: false }),
         Err(Reason::Dense) if direction.flags.load() & MAY_LOSE_TRACK != 0 => {
             Decision::Redirect(Taken { framing: start, tally, bytes, arming, untracked: true })
@@ -75,7 +69,7 @@ pub fn decide<C: Chunk>(
 
 /// Writes down a redirect that the kernel has taken. Whether half the credit is used and userspace has not been told.
 #[inline(always)]
-pub fn commit(direction: &Direction, taken: &Taken) -> bool {
+pub fn commit(direction: &Direction, which: u32, taken: &Taken) -> bool {
     if taken.arming {
         direction.arms.store(direction.arms.load() + 1);
     }
@@ -86,7 +80,8 @@ pub fn commit(direction: &Direction, taken: &Taken) -> bool {
     }
     direction.set_framing(&taken.framing);
     direction.messages.store(direction.messages.load() + taken.tally.messages as u64);
-    let cycles = taken.tally.asks + taken.tally.ready[0] + taken.tally.ready[1] + taken.tally.ready[2];
+    let [idle, open, failed] = taken.tally.ready();
+    let cycles = if which == CLIENT_TO_SERVER { taken.tally.asks } else { idle + open + failed };
     direction.cycles.store(direction.cycles.load() + cycles as u64);
     let redirected = direction.redirected.load() + taken.bytes as u64;
     direction.redirected.store(redirected);

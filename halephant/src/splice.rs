@@ -1,3 +1,145 @@
-//! The kernel path.
+//! The kernel path: eBPF programs that move a session's bytes between its two sockets. Everything works without it.
+//!
+//! [`Splice`] loads the programs, tests them and hands out a [`Flow`] per session. Nothing of it outlives the process:
+//! maps, programs and the link to the cgroup go with their descriptors.
 
+mod capability;
+mod core;
+mod diag;
+pub mod error;
+mod events;
+pub mod flow;
+mod grace;
+mod object;
+pub mod policy;
+mod probe;
 pub mod settings;
+mod socket;
+mod table;
+
+use std::fmt;
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+
+pub use error::{Fault, NotArmed, NotInserted, SpliceError};
+pub use flow::{Attention, Direction, Flow, Reclaimed, Released, Sockets, Status};
+pub use halephant_common::counters::NodeCounters;
+pub use halephant_common::flow::Reason;
+pub use halephant_common::framing::Framing;
+pub use policy::Path;
+pub use probe::{Outcome, Report};
+use settings::{SpliceMode, SpliceSettings};
+
+/// The kernel path of a process; clones are the same.
+#[derive(Clone)]
+pub struct Splice {
+    core: Arc<core::Core>,
+    report: Arc<Report>,
+}
+
+impl fmt::Debug for Splice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Splice").field("report", &self.report).finish_non_exhaustive()
+    }
+}
+
+impl Splice {
+    /// Loads and tests the kernel path. `None` where the settings say off, or say auto and it does not work here; the
+    /// reason is logged once. Blocks for the self-test, about a second.
+    ///
+    /// `listen_ports`: where clients connect to. With `colocated`, any process in the cgroup that connects to such a port
+    /// has its socket enrolled.
+    pub fn start(settings: &SpliceSettings, listen_ports: &[u16]) -> Result<Option<Self>, SpliceError> {
+        match settings.mode {
+            SpliceMode::Off => Ok(None),
+            SpliceMode::Require => Self::load(settings, listen_ports).map(Some),
+            SpliceMode::Auto => match Self::load(settings, listen_ports) {
+                Ok(splice) => Ok(Some(splice)),
+                Err(error) => {
+                    tracing::warn!(reason = %chain(&error), "the kernel path is off; sessions stay in userspace");
+                    Ok(None)
+                }
+            },
+        }
+    }
+
+    fn load(settings: &SpliceSettings, listen_ports: &[u16]) -> Result<Self, SpliceError> {
+        capability::check()?;
+        let cgroup = settings.colocated.then(|| capability::open_cgroup(&settings.cgroup)).transpose()?;
+        let mut object = object::Object::load(cgroup.as_ref())?;
+        let ring = object.events.take().ok_or(SpliceError::Missing("EVENTS"))?;
+        let core = Arc::new(core::Core::new(object, settings.credit_bytes)?);
+        let _ = core.reader.set(events::start(ring, Arc::downgrade(&core))?);
+        let report = probe::run(&core, settings.colocated)?;
+        core.set_working(report.working());
+        let splice = Self { core, report: Arc::new(report) };
+        for port in listen_ports {
+            splice.listen(*port)?;
+        }
+        tracing::info!(report = %splice.report, "the kernel path is on");
+        Ok(splice)
+    }
+
+    fn listen(&self, port: u16) -> Result<(), SpliceError> {
+        probe::listen(&self.core, port)
+    }
+
+    /// Says that `socket` will be connected to PostgreSQL, so that the server's socket is enrolled if it is on this host.
+    /// To be called before the connect; without it the session uses our own socket on the server's side.
+    pub fn before_connect(&self, socket: BorrowedFd<'_>) {
+        if let Ok(cookie) = socket::cookie(socket) {
+            // Full is no error: the map forgets the oldest.
+            let _ = self.core.object().dials.insert(cookie, 1, 0);
+        }
+    }
+
+    /// Puts a session's sockets on the kernel path; userspace goes on owning both directions until it arms one.
+    ///
+    /// To be called when both are past authentication and encryption is off on both, at a quiet moment: no byte waits
+    /// unread on either socket. `node` numbers the counters.
+    pub fn insert(&self, sockets: Sockets<'_>, node: u32) -> Result<Flow, NotInserted> {
+        Flow::insert(&self.core, sockets, node)
+    }
+
+    /// Switches the kernel path off: programs pass from the next byte on, and every [`Flow::tend`] returns.
+    pub fn kill(&self) {
+        self.core.kill();
+    }
+
+    /// Switches it on again; `false` after a fault, which is for good.
+    pub fn revive(&self) -> bool {
+        self.core.revive()
+    }
+
+    pub fn is_killed(&self) -> bool {
+        self.core.is_killed()
+    }
+
+    pub fn counters(&self, node: u32) -> NodeCounters {
+        self.core.counters(node)
+    }
+
+    pub fn flows(&self) -> usize {
+        self.core.flows_now()
+    }
+
+    pub fn faults(&self) -> u64 {
+        self.core.faults.load(std::sync::atomic::Ordering::Acquire)
+    }
+
+    pub fn report(&self) -> &Report {
+        &self.report
+    }
+}
+
+/// An error and its causes in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,204 @@
+//! [`Core`]: what all flows share: maps, table, switches, and who is at which index.
+
+use std::collections::HashMap;
+use std::os::fd::BorrowedFd;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use halephant_common::address::{FlowKey, Peer};
+use halephant_common::counters::NodeCounters;
+use halephant_common::flow::{Attachment, Binding};
+use halephant_common::names::{FLOWS_MAX, NODES_MAX};
+
+use super::diag::Diag;
+use super::error::{NotInserted, SpliceError};
+use super::events::{Reader, SIGNAL_RECLAIM, Signals};
+use super::grace::Grace;
+use super::object::Object;
+use super::policy::{Directions, Path, directions};
+use super::table::Table;
+
+pub struct Core {
+    pub table: Table,
+    object: Mutex<Object>,
+    pub grace: Grace,
+    pub diag: Diag,
+    pub credit_bytes: u64,
+    flows: Mutex<Flows>,
+    killed: AtomicBool,
+    pub faults: AtomicU64,
+    /// What the self-test found to work; `None` while it runs.
+    working: OnceLock<[Directions; 4]>,
+    pub reader: OnceLock<Reader>,
+}
+
+/// Indexes and their owners.
+#[derive(Default)]
+struct Flows {
+    /// Indexes from here on were never used.
+    unused: u32,
+    free: Vec<u32>,
+    generation: u32,
+    live: HashMap<u32, (u32, Arc<Signals>)>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Core {
+    pub fn new(object: Object, credit_bytes: u64) -> Result<Self, SpliceError> {
+        let mapped = |source| SpliceError::System("mapping the flow table", source);
+        let opened = |source| SpliceError::System("opening sock_diag", source);
+        Ok(Self {
+            table: Table::new(&object.flows, &object.switchboard, FLOWS_MAX).map_err(mapped)?,
+            object: Mutex::new(object),
+            grace: Grace::start()?,
+            diag: Diag::open().map_err(opened)?,
+            credit_bytes,
+            flows: Mutex::default(),
+            killed: AtomicBool::new(false),
+            faults: AtomicU64::new(0),
+            working: OnceLock::new(),
+            reader: OnceLock::new(),
+        })
+    }
+
+    pub fn object(&self) -> MutexGuard<'_, Object> {
+        lock(&self.object)
+    }
+
+    /// What a path may use: the policy's say and the self-test's.
+    pub fn directions(&self, path: Path) -> Directions {
+        let index = Path::ALL.iter().position(|other| *other == path).unwrap_or(0);
+        self.working.get().map_or(Directions::BOTH, |working| directions(path).0.and(working[index]))
+    }
+
+    pub fn set_working(&self, working: [Directions; 4]) {
+        let _ = self.working.set(working);
+    }
+
+    pub fn claim(&self) -> Result<(u32, u32, Arc<Signals>), NotInserted> {
+        let mut flows = lock(&self.flows);
+        let index = match flows.free.pop() {
+            Some(index) => index,
+            None if flows.unused < FLOWS_MAX => {
+                flows.unused += 1;
+                flows.unused - 1
+            }
+            None => return Err(NotInserted::Full(FLOWS_MAX)),
+        };
+        flows.generation = flows.generation.checked_add(1).unwrap_or(1);
+        let generation = flows.generation;
+        let signals = Arc::new(Signals::default());
+        flows.live.insert(index, (generation, Arc::clone(&signals)));
+        Ok((index, generation, signals))
+    }
+
+    /// Programs that still run for the old flow are waited for before the index is used again.
+    pub fn free(self: &Arc<Self>, index: u32) {
+        lock(&self.flows).live.remove(&index);
+        let core = Arc::downgrade(self);
+        self.grace.afterwards(move || {
+            if let Some(core) = core.upgrade() {
+                lock(&core.flows).free.push(index);
+            }
+        });
+    }
+
+    pub fn signals(&self, index: u32, generation: u32) -> Option<Arc<Signals>> {
+        let flows = lock(&self.flows);
+        let (live, signals) = flows.live.get(&index)?;
+        (*live == generation).then(|| Arc::clone(signals))
+    }
+
+    pub fn flows_now(&self) -> usize {
+        lock(&self.flows).live.len()
+    }
+
+    pub fn is_killed(&self) -> bool {
+        self.killed.load(Ordering::Acquire)
+    }
+
+    pub fn kill(&self) {
+        self.killed.store(true, Ordering::Release);
+        self.table.switchboard().killed.store(1);
+        for (_, signals) in lock(&self.flows).live.values() {
+            signals.raise(SIGNAL_RECLAIM);
+        }
+    }
+
+    /// Refused after a fault.
+    pub fn revive(&self) -> bool {
+        if self.faults.load(Ordering::Acquire) > 0 {
+            return false;
+        }
+        self.table.switchboard().killed.store(0);
+        self.killed.store(false, Ordering::Release);
+        true
+    }
+
+    /// The kernel path lost or doubled bytes: it is off for the rest of the process's life.
+    pub fn fault(&self) {
+        self.faults.fetch_add(1, Ordering::AcqRel);
+        self.kill();
+    }
+
+    /// The enrolled socket at the other end of ours.
+    pub fn peer(&self, cookie: u64) -> Option<Peer> {
+        let object = self.object();
+        let peer = object.peers.get(&cookie, 0).ok()?;
+        object.enrolled.get(&peer.key, 0).ok()?;
+        Some(peer)
+    }
+
+    /// Bytes that reached an enrolled socket by TCP, since it was born.
+    pub fn arrived(&self, cookie: u64) -> Option<u64> {
+        self.object().arrived.get(&cookie, 0).ok()
+    }
+
+    pub fn bind(&self, key: FlowKey, binding: Binding) -> Result<(), NotInserted> {
+        let failed = |source| NotInserted::Map { name: "BINDINGS", source: Box::new(source) };
+        self.object().bindings.insert(key, binding, 0).map_err(failed)
+    }
+
+    pub fn unbind(&self, key: &FlowKey) {
+        // Already gone is as good.
+        let _ = self.object().bindings.remove(key);
+    }
+
+    /// Puts a socket of ours under the verdict.
+    pub fn insert_own(
+        &self,
+        slot: u32,
+        socket: BorrowedFd<'_>,
+        cookie: u64,
+        attachment: Attachment,
+    ) -> Result<(), NotInserted> {
+        let mut object = self.object();
+        let failed = |name| move |source| NotInserted::Map { name, source: Box::new(source) };
+        object.own.insert(cookie, attachment, 0).map_err(failed("OWN"))?;
+        if let Err(error) = object.own_sockets.set(slot, &socket, 0) {
+            let _ = object.own.remove(&cookie);
+            return Err(failed("OWN_SOCKETS")(error));
+        }
+        Ok(())
+    }
+
+    /// What is queued for the socket is lost with it.
+    pub fn remove_own(&self, slot: u32, cookie: u64) {
+        let mut object = self.object();
+        // A closed socket has left the map by itself.
+        let _ = object.own_sockets.clear_index(&slot);
+        let _ = object.own.remove(&cookie);
+    }
+
+    pub fn counters(&self, node: u32) -> NodeCounters {
+        let mut sum = NodeCounters::default();
+        let object = self.object();
+        if let Ok(values) = object.counters.get(&node.min(NODES_MAX - 1), 0) {
+            values.iter().for_each(|value| sum.add(value));
+        }
+        sum
+    }
+}

@@ -1,0 +1,163 @@
+//! sock_diag: how much another process of this network namespace has not read yet.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::sync::{Mutex, PoisonError};
+
+use halephant_common::address::{AF_INET, AF_INET6, FlowKey, is_mapped};
+
+const NETLINK_SOCK_DIAG: libc::c_int = 4;
+const SOCK_DIAG_BY_FAMILY: u16 = 20;
+const INET_DIAG_SKMEMINFO: u16 = 7;
+const HEADER_BYTES: usize = 16;
+const REQUEST_BYTES: usize = HEADER_BYTES + 56;
+/// `struct inet_diag_msg`, and where the cookie lies in it.
+const ANSWER_BYTES: usize = 72;
+const COOKIE_AT: usize = 44;
+
+/// Memory of one socket, in the kernel's accounting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Memory {
+    pub cookie: u64,
+    /// Received and not read, with overhead.
+    pub unread: u64,
+    pub receive_buffer: u64,
+}
+
+/// A netlink socket; one question at a time.
+pub struct Diag {
+    socket: Mutex<OwnedFd>,
+}
+
+impl Diag {
+    pub fn open() -> io::Result<Self> {
+        // SAFETY: no pointers.
+        let fd = unsafe {
+            libc::socket(libc::AF_NETLINK, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, NETLINK_SOCK_DIAG)
+        };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the descriptor was just opened and is nobody else's.
+        Ok(Self { socket: Mutex::new(unsafe { OwnedFd::from_raw_fd(fd) }) })
+    }
+
+    /// The socket with these addresses in this network namespace; `None` where there is none.
+    pub fn memory(&self, key: &FlowKey) -> io::Result<Option<Memory>> {
+        let socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
+        let request = request(key);
+        // SAFETY: the buffer is as long as the length says.
+        let sent = unsafe { libc::send(socket.as_raw_fd(), request.as_ptr().cast(), request.len(), 0) };
+        if sent < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        let mut answer = [0_u8; 1024];
+        // SAFETY: the buffer is as long as the length says.
+        let bytes = unsafe { libc::recv(socket.as_raw_fd(), answer.as_mut_ptr().cast(), answer.len(), 0) };
+        match usize::try_from(bytes) {
+            Ok(bytes) => Ok(parse(answer.get(..bytes).unwrap_or_default())),
+            Err(_) => Err(io::Error::last_os_error()),
+        }
+    }
+}
+
+fn request(key: &FlowKey) -> [u8; REQUEST_BYTES] {
+    let v4 = is_mapped(&key.local);
+    let mut bytes = Vec::with_capacity(REQUEST_BYTES);
+    bytes.extend((REQUEST_BYTES as u32).to_ne_bytes());
+    bytes.extend(SOCK_DIAG_BY_FAMILY.to_ne_bytes());
+    bytes.extend((libc::NLM_F_REQUEST as u16).to_ne_bytes());
+    bytes.extend([0; 8]);
+    bytes.push(if v4 { AF_INET } else { AF_INET6 } as u8);
+    bytes.push(libc::IPPROTO_TCP as u8);
+    bytes.push(1 << (INET_DIAG_SKMEMINFO - 1));
+    bytes.push(0);
+    bytes.extend(u32::MAX.to_ne_bytes());
+    bytes.extend(key.local_port.to_be_bytes());
+    bytes.extend(key.remote_port.to_be_bytes());
+    for address in [&key.local, &key.remote] {
+        let words = if v4 { [address[3], 0, 0, 0] } else { *address };
+        bytes.extend(words.iter().flat_map(|word| word.to_ne_bytes()));
+    }
+    // Any interface, any cookie.
+    bytes.extend([0; 4]);
+    bytes.extend([0xff; 8]);
+    let mut request = [0; REQUEST_BYTES];
+    request.copy_from_slice(&bytes);
+    request
+}
+
+fn word(bytes: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
+}
+
+fn half(bytes: &[u8], at: usize) -> Option<u16> {
+    Some(u16::from_ne_bytes(bytes.get(at..at + 2)?.try_into().ok()?))
+}
+
+fn parse(answer: &[u8]) -> Option<Memory> {
+    if half(answer, 4)? != SOCK_DIAG_BY_FAMILY {
+        return None;
+    }
+    let message = answer.get(HEADER_BYTES..)?;
+    let cookie = u64::from(word(message, COOKIE_AT)?) | u64::from(word(message, COOKIE_AT + 4)?) << 32;
+    let mut at = ANSWER_BYTES;
+    loop {
+        let length = usize::from(half(message, at)?);
+        if half(message, at + 2)? == INET_DIAG_SKMEMINFO {
+            let field = |index: usize| word(message, at + 4 + 4 * index).map(u64::from);
+            // Received, and received while the socket was locked.
+            return Some(Memory { cookie, unread: field(0)? + field(7)?, receive_buffer: field(1)? });
+        }
+        at += length.max(4).next_multiple_of(4);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write as _;
+    use std::net::{TcpListener, TcpStream};
+    use std::os::fd::AsFd as _;
+
+    use std::net::SocketAddr;
+
+    use crate::splice::socket::cookie;
+
+    /// Address words in network order, as the kernel programs hold them.
+    fn address_words(address: &SocketAddr) -> [u32; 4] {
+        match address {
+            SocketAddr::V4(v4) => halephant_common::address::mapped(u32::from_ne_bytes(v4.ip().octets())),
+            SocketAddr::V6(v6) => {
+                let octets = v6.ip().octets();
+                let mut words = [0; 4];
+                for (word, bytes) in words.iter_mut().zip(octets.chunks_exact(4)) {
+                    *word = u32::from_ne_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+                }
+                words
+            }
+        }
+    }
+
+    fn key(socket: &TcpStream) -> FlowKey {
+        let (local, remote) = (socket.local_addr().unwrap(), socket.peer_addr().unwrap());
+        FlowKey::new(address_words(&local), local.port(), address_words(&remote), remote.port(), 0)
+    }
+
+    #[test]
+    fn unread_bytes_of_another_socket_are_seen() {
+        let diag = Diag::open().unwrap();
+        for address in ["127.0.0.1:0", "[::1]:0"] {
+            let listener = TcpListener::bind(address).unwrap();
+            let mut near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            let (far, _) = listener.accept().unwrap();
+            let before = diag.memory(&key(&far)).unwrap().unwrap();
+            assert_eq!((before.cookie, before.unread), (cookie(far.as_fd()).unwrap(), 0));
+            near.write_all(&[7; 10_000]).unwrap();
+            assert!(diag.memory(&key(&far)).unwrap().unwrap().unread >= 10_000);
+        }
+        let nobody = FlowKey::new([1; 4], 1, [2; 4], 2, 0);
+        assert_eq!(diag.memory(&nobody).unwrap(), None);
+    }
+}

@@ -1,0 +1,120 @@
+//! The thread that reads the programs' ring buffer and wakes the flows it speaks of.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::os::fd::AsRawFd as _;
+use std::os::unix::net::UnixStream;
+use std::sync::Weak;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+
+use aya::maps::{MapData, RingBuf};
+use halephant_common::event::{EVENT_CREDIT_LOW, EVENT_PASSED, EVENT_SPLICED, Event};
+use halephant_common::flow::Reason;
+use tokio::sync::Notify;
+
+use super::core::Core;
+use super::error::SpliceError;
+
+/// What a flow's task has to be told: bits, and a bell.
+#[derive(Default)]
+pub struct Signals {
+    bits: AtomicU32,
+    bell: Notify,
+}
+
+/// Both directions shall be taken back.
+pub const SIGNAL_RECLAIM: u32 = 1 << 2;
+
+/// Half the credit of the direction is used.
+pub const fn signal_low(direction: usize) -> u32 {
+    1 << direction
+}
+
+impl Signals {
+    pub fn raise(&self, bit: u32) {
+        self.bits.fetch_or(bit, Ordering::AcqRel);
+        self.bell.notify_one();
+    }
+
+    pub fn raised(&self) -> u32 {
+        self.bits.load(Ordering::Acquire)
+    }
+
+    pub fn clear(&self, bit: u32) {
+        self.bits.fetch_and(!bit, Ordering::AcqRel);
+    }
+
+    /// Cancel safe: a ring between two calls is kept.
+    pub async fn rung(&self) {
+        self.bell.notified().await;
+    }
+}
+
+/// Ends the thread when it is dropped.
+pub struct Reader {
+    _end: UnixStream,
+}
+
+/// `core` is weak: the thread must not keep the programs alive.
+pub fn start(mut ring: RingBuf<MapData>, core: Weak<Core>) -> Result<Reader, SpliceError> {
+    let failed = |source| SpliceError::System("starting a thread", source);
+    let (end, ended) = UnixStream::pair().map_err(failed)?;
+    thread::Builder::new()
+        .name("splice-events".into())
+        .spawn(move || {
+            while wait(&ring, &ended).is_ok_and(|ended| !ended) {
+                while let Some(item) = ring.next() {
+                    let (Some(event), Some(core)) = (parse(&item), core.upgrade()) else { continue };
+                    tell(&core, event);
+                }
+            }
+        })
+        .map_err(failed)?;
+    Ok(Reader { _end: end })
+}
+
+/// Whether the other end is gone.
+fn wait(ring: &RingBuf<MapData>, ended: &UnixStream) -> io::Result<bool> {
+    let poll = |fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+    let mut fds = [poll(ring.as_raw_fd()), poll(ended.as_raw_fd())];
+    loop {
+        // SAFETY: the array is as long as the length says.
+        if unsafe { libc::poll(fds.as_mut_ptr(), 2, -1) } >= 0 {
+            return Ok(fds[1].revents != 0);
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
+    }
+}
+
+fn parse(bytes: &[u8]) -> Option<Event> {
+    let mut words =
+        bytes.chunks_exact(4).map(|word| u32::from_ne_bytes([word[0], word[1], word[2], word[3]]));
+    Some(Event {
+        kind: words.next()?,
+        flow: words.next()?,
+        generation: words.next()?,
+        direction: words.next()?,
+        detail: words.next()?,
+        reserved: words.next()?,
+    })
+}
+
+fn tell(core: &Core, event: Event) {
+    match event.kind {
+        EVENT_CREDIT_LOW => {
+            if let Some(signals) = core.signals(event.flow, event.generation) {
+                signals.raise(signal_low(event.direction as usize & 1));
+            }
+        }
+        EVENT_SPLICED => tracing::debug!(flow = event.flow, direction = event.direction, "spliced"),
+        EVENT_PASSED => {
+            let reason = Reason::from_word(event.detail).map_or("unknown", Reason::name);
+            tracing::debug!(flow = event.flow, direction = event.direction, reason, "passed");
+        }
+        _ => {}
+    }
+}

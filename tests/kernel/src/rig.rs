@@ -1,0 +1,92 @@
+//! [`Rig`]: a kernel path of its own, listeners, and sessions of each kind.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::AsFd as _;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use halephant::splice::settings::{SpliceMode, SpliceSettings};
+use halephant::splice::{Path, Sockets, Splice};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::task::JoinHandle;
+
+use crate::relay::{Summary, relay};
+
+/// Longest any step of a test may take.
+pub const DEADLINE: Duration = Duration::from_secs(60);
+pub const CREDIT_BYTES: u64 = 1024 * 1024;
+
+pub const ADDRESSES: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+
+pub struct Rig {
+    pub splice: Splice,
+    /// Clients that connect here are enrolled.
+    near: TcpListener,
+    /// Clients that connect here are as good as remote.
+    far: TcpListener,
+    server: TcpListener,
+}
+
+/// A session's far ends, and the relay between them.
+pub struct Session {
+    pub client: TcpStream,
+    pub server: TcpStream,
+    pub relay: JoinHandle<Result<Summary>>,
+}
+
+pub fn settings(mode: SpliceMode, credit_bytes: u64) -> SpliceSettings {
+    SpliceSettings { mode, colocated: true, cgroup: PathBuf::from("/sys/fs/cgroup"), credit_bytes }
+}
+
+impl Rig {
+    pub async fn start(address: IpAddr) -> Result<Self> {
+        let _ = tracing_subscriber::fmt()
+            .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+            .try_init();
+        let bind = async || TcpListener::bind(SocketAddr::new(address, 0)).await;
+        let (near, far, server) = (bind().await?, bind().await?, bind().await?);
+        let port = near.local_addr()?.port();
+        let splice = tokio::task::spawn_blocking(move || {
+            Splice::start(&settings(SpliceMode::Require, CREDIT_BYTES), &[port])
+        })
+        .await??
+        .context("the kernel path is off")?;
+        Ok(Self { splice, near, far, server })
+    }
+
+    /// The two pairs of sockets of a session: client, accepted, dialled, server.
+    pub async fn pairs(&self, path: Path) -> Result<[TcpStream; 4]> {
+        let listener =
+            if matches!(path, Path::ClientLocal | Path::Colocated) { &self.near } else { &self.far };
+        let client = TcpStream::connect(listener.local_addr()?).await?;
+        let (accepted, _) = listener.accept().await?;
+        let address = self.server.local_addr()?;
+        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        if matches!(path, Path::ServerLocal | Path::Colocated) {
+            self.splice.before_connect(socket.as_fd());
+        }
+        let dialled = socket.connect(address).await?;
+        let (server, _) = self.server.accept().await?;
+        for socket in [&client, &accepted, &dialled, &server] {
+            socket.set_nodelay(true)?;
+        }
+        Ok([client, accepted, dialled, server])
+    }
+
+    pub async fn session(&self, path: Path) -> Result<Session> {
+        let [client, accepted, dialled, server] = self.pairs(path).await?;
+        let flow = self.splice.insert(Sockets { client: accepted.as_fd(), server: dialled.as_fd() }, 0)?;
+        ensure!(flow.path() == path, "the path is {}", flow.path());
+        let relay = tokio::spawn(async move { relay(flow, &accepted, &dialled).await });
+        Ok(Session { client, server, relay })
+    }
+}
+
+impl Session {
+    pub async fn finish(self) -> Result<Summary> {
+        drop(self.client);
+        drop(self.server);
+        tokio::time::timeout(DEADLINE, self.relay).await.context("the relay does not end")??
+    }
+}
