@@ -166,14 +166,7 @@ impl Pool {
         let (user, node) = (slot.user, slot.node);
         self.metrics.errors.add(error.kind(), 1);
         let error = Arc::new(error);
-        tracing::warn!(
-            cluster = self.cluster.name,
-            pool = self.settings.name,
-            user = self.settings.users[user.0].name,
-            node = %self.cluster.node(node).address,
-            error = %error,
-            "could not open a server connection"
-        );
+        self.log_failure(user, node, &error);
         self.cluster.refresh();
         *self.last_failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&error));
         let mut wait = Duration::ZERO;
@@ -197,6 +190,17 @@ impl Pool {
         drop(slot);
         tokio::time::sleep(wait).await;
         self.wake();
+    }
+
+    fn log_failure(&self, user: UserIndex, node: NodeIndex, error: &OpenError) {
+        let (pool, user) = (&self.settings.name, &self.settings.users[user.0].name);
+        let (cluster, node) = (&self.cluster.name, &self.cluster.node(node).address);
+        // Nobody has logged in yet whose keys the minimum could be opened with: that is how it starts.
+        if let OpenError::NoCredentials { .. } = error {
+            tracing::debug!(cluster, pool, user, %node, %error, "could not open a server connection");
+        } else {
+            tracing::warn!(cluster, pool, user, %node, %error, "could not open a server connection");
+        }
     }
 
     /// Looks again at what waiters need, for example after a node changed its role.

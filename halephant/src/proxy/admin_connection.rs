@@ -6,7 +6,7 @@ use crate::auth::verifiers::{FetchError, FetchFuture, Lookup, VerifierSource};
 use crate::net::Role;
 use crate::server::query::{QueryError, Row};
 use crate::server::settings::ParameterSettings;
-use crate::server::{Login, OpenError, Opener, ServerConnection};
+use crate::server::{Login, OpenError, ServerConnection};
 use crate::topology::Cluster;
 use halephant_protocol::scram::Verifier;
 use std::sync::Arc;
@@ -106,7 +106,7 @@ impl Inner {
         nodes.sort_by_key(|(_, node)| (node.role() != Some(Role::Primary), node.role().is_none()));
         let mut last = None;
         for (_, node) in nodes {
-            match self.upstream.open(&node.address, login).await {
+            match self.upstream.open_own(&node.address, login).await {
                 Ok(mut connection) => {
                     connection.command(PREPARE_SESSION).await?;
                     return Ok(connection);

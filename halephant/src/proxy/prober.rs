@@ -4,7 +4,7 @@ use super::cluster::Upstream;
 use super::settings::ClusterConfig;
 use crate::net::Role;
 use crate::server::settings::ParameterSettings;
-use crate::server::{Login, Opener, ServerConnection};
+use crate::server::{Login, ServerConnection};
 use crate::topology::settings::TopologySettings;
 use crate::topology::{Cluster, NodeIndex};
 use std::sync::Arc;
@@ -101,7 +101,7 @@ impl Probe {
         let parameters =
             ParameterSettings { application_name: Some("halephant".into()), ..Default::default() };
         let login = Login { database: &self.database, role: &self.user, parameters: &parameters };
-        match self.upstream.open(&self.cluster.node(self.node).address, login).await {
+        match self.upstream.open_own(&self.cluster.node(self.node).address, login).await {
             Ok(connection) => in_recovery(connection).await,
             Err(error) => {
                 let known = self.cluster.node(self.node).role().is_some();
