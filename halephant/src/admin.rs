@@ -1,10 +1,12 @@
-//! The admin HTTP API.
+//! The admin HTTP API: read-only, JSON, with its own documentation and one page to look at.
 
-use std::net::SocketAddr;
+mod document;
+mod health;
+mod listener;
+mod lists;
+mod pages;
+mod server;
+pub mod settings;
 
-/// `[admin]`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct AdminSettings {
-    /// `None` disables the admin API.
-    pub listen: Option<SocketAddr>,
-}
+pub use server::{Admin, AdminError};
+pub use settings::{AdminSettings, CONSOLE_DATABASE};

@@ -82,9 +82,10 @@ fn read(root: &mut Table<'_>) -> Result<Config, Reported> {
     let admin = root.table("admin", |table| sections::admin(table, &server));
     let otel = root.table("otel", sections::otel);
     let ebpf = root.table("ebpf", sections::ebpf);
+    let has_console = admin.as_ref().is_ok_and(|admin| admin.has_console());
     let mut pools = BTreeMap::new();
     let clusters = root.tables("cluster", "<name>", Label, |name, table| {
-        cluster::read(name, table, checkout_timeout, &mut pools)
+        cluster::read(name, table, checkout_timeout, &mut pools, has_console)
     });
     Ok(Config {
         server: server?,

@@ -6,6 +6,7 @@ pub mod cancel;
 pub mod cli;
 pub mod config;
 pub mod net;
+pub mod overview;
 pub mod pool;
 pub mod proxy;
 pub mod relay;

@@ -3,10 +3,12 @@
 mod admin_connection;
 mod cluster;
 mod connection;
+pub mod effective;
 mod login;
 mod prober;
 pub mod run;
 pub mod settings;
+pub mod source;
 pub mod state;
 
 pub use run::{RunError, run};

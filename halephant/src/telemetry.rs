@@ -1,5 +1,7 @@
 //! Logs, traces and metrics.
 
+pub mod instrument;
 pub mod logging;
 pub mod metrics;
+pub mod prometheus;
 pub mod settings;

@@ -6,6 +6,7 @@ use super::findings::Reported;
 use super::kind::{AuthQuery, FROM_10_MILLISECONDS, FROM_MILLISECOND, FROM_ZERO, Identifier, Node};
 use super::pool;
 use super::problem::{Problem, Quoted};
+use crate::admin::CONSOLE_DATABASE;
 use crate::auth::settings::AuthSettings;
 use crate::server::settings::NodeSettings;
 use crate::topology::settings::TopologySettings;
@@ -21,6 +22,7 @@ pub(super) fn read(
     cluster: &mut Table<'_>,
     checkout_timeout: Result<Duration, Reported>,
     taken: &mut PoolNames,
+    has_console: bool,
 ) -> Result<ClusterConfig, Reported> {
     let node = node(cluster);
     let auth = cluster.table("auth", auth);
@@ -35,8 +37,12 @@ pub(super) fn read(
                 Ok(())
             }
         };
+        let free = match database == CONSOLE_DATABASE && has_console {
+            true => Err(table.wrong(Problem::ConsolePool)),
+            false => Ok(()),
+        };
         let pool = pool::read(database, table, checkout_timeout);
-        unique.and(pool)
+        unique.and(free).and(pool)
     });
     let pools = pools.and_then(|pools| pools.into_iter().collect());
     Ok(ClusterConfig { node: node?, auth: auth?, topology: topology?, pools: pools?, name })

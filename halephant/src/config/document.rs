@@ -84,13 +84,36 @@ impl<'d> Table<'d> {
                 None => Err(self.wrong_at(key, Problem::Missing(expected()))),
             };
         };
-        let Some(items) = value.get_ref().as_array() else {
-            let found = type_name(value.get_ref());
-            return Err(self.wrong_at(key, Problem::WrongType { found, expected: expected() }));
-        };
-        if items.is_empty() {
+        let values = self.items(key, value, kind)?;
+        if values.is_empty() {
             return Err(self.wrong_at(key, Problem::Empty(expected())));
         }
+        Ok(values)
+    }
+
+    /// An array of strings that may be empty, and is where the key is left out.
+    pub(super) fn optional_list<K: Item>(
+        &mut self,
+        key: &'static str,
+        kind: K,
+    ) -> Result<Vec<K::Value>, Reported> {
+        match self.entry(key, "string array", || "[]".to_owned()) {
+            Some((_, value)) => self.items(key, value, kind),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    fn items<K: Item>(
+        &self,
+        key: &'static str,
+        value: &Spanned<DeValue<'_>>,
+        kind: K,
+    ) -> Result<Vec<K::Value>, Reported> {
+        let Some(items) = value.get_ref().as_array() else {
+            let found = type_name(value.get_ref());
+            let expected = format!("an array of strings such as [{:?}]", K::EXAMPLE);
+            return Err(self.wrong_at(key, Problem::WrongType { found, expected }));
+        };
         let path = join(&self.path, key);
         let mut values: Vec<Result<K::Value, Reported>> = Vec::with_capacity(items.len());
         for (index, item) in items.iter().enumerate() {

@@ -109,6 +109,16 @@ impl Kind for Identifier {
     }
 }
 
+impl Item for Identifier {
+    fn clash(one: &String, other: &String) -> bool {
+        one == other
+    }
+
+    fn duplicate(_: &String, other: String) -> Problem {
+        Problem::DuplicateName { other }
+    }
+}
+
 /// A name of ours that logs and metrics show.
 pub(super) struct Label;
 

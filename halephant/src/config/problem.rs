@@ -69,6 +69,12 @@ pub enum Problem {
 
     #[error("listens where {other} does: {address}")]
     DuplicateListen { address: String, other: String },
+    #[error("is the name that {other} has")]
+    DuplicateName { other: String },
+    #[error(
+        "is the console's name, and the console has users (admin.users); rename the pool and set its database"
+    )]
+    ConsolePool,
     #[error("names the same node as {other}")]
     DuplicateNode { other: String },
     #[error(

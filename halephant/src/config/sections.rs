@@ -3,7 +3,8 @@
 use super::document::Table;
 use super::findings::Reported;
 use super::kind::{
-    AbsolutePath, Choice, Credit, Endpoint, FROM_MILLISECOND, FROM_ZERO, FilePath, Item, Label, Listen,
+    AbsolutePath, Choice, Credit, Endpoint, FROM_MILLISECOND, FROM_ZERO, FilePath, Identifier, Item, Label,
+    Listen,
 };
 use crate::admin::AdminSettings;
 use crate::proxy::settings::ServerSettings;
@@ -62,14 +63,17 @@ pub(super) fn admin(
     admin: &mut Table<'_>,
     server: &Result<ServerSettings, Reported>,
 ) -> Result<AdminSettings, Reported> {
-    let listen = admin.optional("listen", "none", Listen)?;
+    let listen = admin.optional("listen", "none", Listen);
+    let users = admin.optional_list("users", Identifier);
+    let stats_users = admin.optional_list("stats_users", Identifier);
+    let listen = listen?;
     if let (Some(address), Ok(server)) = (&listen, server)
         && let Some(index) = server.listen.iter().position(|other| Listen::clash(other, address))
     {
         let problem = Listen::duplicate(address, format!("server.listen[{index}]"));
         return Err(admin.wrong_at("listen", problem));
     }
-    Ok(AdminSettings { listen })
+    Ok(AdminSettings { listen, users: users?, stats_users: stats_users? })
 }
 
 pub(super) fn otel(otel: &mut Table<'_>) -> Result<OtelSettings, Reported> {

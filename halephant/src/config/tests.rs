@@ -1,6 +1,7 @@
 //! Whole texts through `parse`.
 
 mod documents;
+mod effective;
 mod errors;
 mod values;
 

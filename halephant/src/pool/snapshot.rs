@@ -62,6 +62,11 @@ impl Pool {
         self.registry.servers()
     }
 
+    /// The name of a user whose connections there are.
+    pub fn user_name(&self, user: UserIndex) -> Option<String> {
+        self.settings.users.get(user.0).map(|user| user.name.clone())
+    }
+
     pub fn metrics(&self) -> &Arc<PoolMetrics> {
         &self.metrics
     }

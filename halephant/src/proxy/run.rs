@@ -2,7 +2,9 @@
 
 use super::connection::serve;
 use super::settings::Config;
+use super::source::View;
 use super::state::State;
+use crate::admin::{Admin, AdminError};
 use crate::auth::PgPass;
 use crate::auth::pgpass::PgPassError;
 use crate::cancel::Signal;
@@ -30,6 +32,8 @@ pub enum RunError {
     Bind { address: SocketAddr, source: io::Error },
     #[error("could not start a worker: {0}")]
     Worker(#[source] io::Error),
+    #[error(transparent)]
+    Admin(#[from] AdminError),
     #[error(transparent)]
     PgPass(#[from] PgPassError),
     #[error("no random bytes from the system: {0}")]
@@ -59,9 +63,14 @@ pub async fn run(config: Config, mut shutdown: impl Source) -> Result<(), RunErr
         Err(error) => tracing::warn!(%error, "the limit on open descriptors could not be raised"),
     }
     let listeners = bind_all(&config.server.listen, count)?;
+    let admin = Admin::bind(&config.admin)?;
     let threads = Threads::start(count).map_err(RunError::Worker)?;
     let control = tokio::runtime::Handle::current();
     let state = Arc::new(State::new(&config, pgpass, &threads.workers, &control)?);
+    if let Some(admin) = admin {
+        let view = View { state: Arc::clone(&state), config: config.clone() };
+        tokio::spawn(admin.serve(Arc::new(view)));
+    }
     state.start(&config).await;
     let (stop_accepting, accepting) = watch::channel(());
     for (worker, listeners) in listeners.into_iter().enumerate() {
@@ -135,6 +144,7 @@ async fn accept(state: Arc<State>, listener: std::net::TcpListener, mut acceptin
         };
         match accepted {
             Ok((stream, peer)) => {
+                state.metrics.accepted.add(1);
                 tokio::spawn(serve(Arc::clone(&state), stream, peer));
             }
             Err(error) => {

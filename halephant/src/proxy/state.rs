@@ -9,6 +9,7 @@ use crate::net::Role;
 use crate::pool::{Pool, UserIndex};
 use crate::route;
 use crate::session::welcome::Welcomes;
+use crate::telemetry::metrics::ProcessMetrics;
 use crate::worker::Workers;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -24,6 +25,7 @@ pub struct State {
     /// By the name that clients ask for.
     pools: HashMap<String, Arc<Served>>,
     pub sessions: Arc<Sessions>,
+    pub metrics: Arc<ProcessMetrics>,
     /// Makes the salts of unknown users: the same for a name, unpredictable from outside.
     pub mock_secret: [u8; 32],
 }
@@ -68,7 +70,7 @@ impl State {
         }
         let mut mock_secret = [0; 32];
         getrandom::fill(&mut mock_secret)?;
-        Ok(Self { clusters, pools, sessions: Arc::default(), mock_secret })
+        Ok(Self { clusters, pools, sessions: Arc::default(), metrics: Arc::default(), mock_secret })
     }
 
     pub fn served(&self, database: &str) -> Option<&Arc<Served>> {

@@ -36,6 +36,7 @@ pub const MODULES: &[Module] = &[
     module(5, "notify"),
     module(6, "relay"),
     module(7, "session"),
+    module(7, "overview"),
     module(8, "admin"),
     module(8, "console"),
     module(9, "proxy"),

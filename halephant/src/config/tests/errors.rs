@@ -155,6 +155,16 @@ fn admin_listens_where_clients_do() {
 }
 
 #[test]
+fn console_users() {
+    let console = "[cluster.main.pool.halephant.user.app]\n";
+    assert_snapshot!(errors_of(&format!(
+        "[admin]\nusers = ['a', 'b', 'a', '']\nstats_users = 'a'\n{LEAST}{console}"
+    )));
+    assert_snapshot!(errors_of(&format!("[admin]\nstats_users = ['a']\n{LEAST}{console}")));
+    parse(&format!("[admin]\nusers = []\n{LEAST}{console}"), "a.toml").expect("there is no console");
+}
+
+#[test]
 fn words() {
     assert_snapshot!(errors_of(&format!(
         "[logging]\nformat = 'JSON'\nlevel = 'warning'\n[otel]\nquery_text = ''\n[ebpf]\nmode = 'on'\n{LEAST}\

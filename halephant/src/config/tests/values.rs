@@ -105,6 +105,8 @@ fn every_key() {
         level = "trace"
         [admin]
         listen = "127.0.0.1:6433"
+        users = ["dba"]
+        stats_users = ["dba", "monitor"]
         [otel]
         endpoint = "https://collector.internal:4317"
         service_name = "pooler"
@@ -154,6 +156,7 @@ fn every_key() {
     assert_eq!(config.server.checkout_timeout, 5400 * SECOND);
     assert_eq!((config.logging.format, config.logging.level), (LogFormat::Text, LogLevel::Trace));
     assert_eq!(config.admin.listen, Some("127.0.0.1:6433".parse().unwrap()));
+    assert_eq!((&config.admin.users[..], config.admin.stats_users.len()), (&["dba".to_owned()][..], 2));
     assert_eq!(config.otel.endpoint.as_deref(), Some("https://collector.internal:4317"));
     assert_eq!((config.otel.service_name.as_str(), config.otel.query_text), ("pooler", QueryText::Sanitized));
     assert_eq!((config.ebpf.mode, config.ebpf.colocated), (SpliceMode::Require, true));

@@ -1,0 +1,29 @@
+//! The proxy at one moment: rows and instruments made from copies, for the admin API, the console and exporters.
+
+mod collect;
+pub mod instruments;
+pub mod rows;
+
+pub use collect::{clients, clusters, nodes, pools, queues, servers};
+
+use crate::cancel::Sessions;
+use crate::pool::Pool;
+use crate::telemetry::metrics::ProcessMetrics;
+use crate::topology::Cluster;
+use std::sync::Arc;
+
+/// What is looked at: the configuration's clusters and pools as they are now.
+pub trait Source: Send + Sync + 'static {
+    /// In the order of their names.
+    fn clusters(&self) -> Vec<Arc<Cluster>>;
+
+    /// In the order of clusters and names.
+    fn pools(&self) -> Vec<Arc<Pool>>;
+
+    fn sessions(&self) -> Arc<Sessions>;
+
+    fn process(&self) -> Arc<ProcessMetrics>;
+
+    /// The effective configuration, with the keys of the file; no value of it is a secret.
+    fn config(&self) -> serde_json::Value;
+}

@@ -1,0 +1,272 @@
+//! Every instrument with its values: the one list that Prometheus, OTLP and the documentation share.
+
+use super::Source;
+use super::collect::{nodes_of, of_cluster, role_text};
+use crate::cancel::ClientState;
+use crate::pool::Pool;
+use crate::pool::snapshot::PoolSnapshot;
+use crate::telemetry::instrument::{Attributes, Family, Instrument, Kind};
+use crate::telemetry::metrics::{Distribution, PoolTotals};
+use crate::topology::{Cluster, NodeIndex};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+const fn instrument(
+    name: &'static str,
+    unit: &'static str,
+    kind: Kind,
+    description: &'static str,
+) -> Instrument {
+    Instrument { name, unit, kind, description }
+}
+
+use Kind::{Counter, Gauge, UpDownCounter};
+
+const CONNECTIONS: Instrument = instrument(
+    "db.client.connection.count",
+    "{connection}",
+    UpDownCounter,
+    "Server connections by what they are used for",
+);
+const CONNECTIONS_MAX: Instrument = instrument(
+    "db.client.connection.max",
+    "{connection}",
+    UpDownCounter,
+    "The most server connections that a pool may have to a node",
+);
+const ERRORS: Instrument = instrument(
+    "db.client.connection.errors",
+    "{error}",
+    Counter,
+    "Server connections that could not be opened, and checkouts that failed",
+);
+const WAIT_TIME: Instrument = instrument(
+    "db.client.connection.wait_time",
+    "s",
+    Kind::Histogram,
+    "How long it took to get a server connection from a pool",
+);
+const CREATE_TIME: Instrument = instrument(
+    "db.client.connection.create_time",
+    "s",
+    Kind::Histogram,
+    "How long it took to open a server connection",
+);
+const HEALTHY: Instrument =
+    instrument("db.server.healthy", "{node}", Gauge, "1 while a node answers and has a role, else 0");
+const CLIENTS: Instrument =
+    instrument("halephant.client.connections", "{connection}", UpDownCounter, "Clients by what they do");
+const QUEUE_DEPTH: Instrument = instrument(
+    "halephant.client.queue_depth",
+    "{client}",
+    UpDownCounter,
+    "Clients that wait for a server connection",
+);
+const WAIT_DURATION: Instrument = instrument(
+    "halephant.client.wait_duration",
+    "s",
+    Kind::Histogram,
+    "How long clients stood in the queue, whether they got a server connection or not",
+);
+const RELOADS: Instrument = instrument(
+    "halephant.config.reloads",
+    "{reload}",
+    Counter,
+    "Attempts to reload the configuration, by outcome",
+);
+const TRANSACTIONS: Instrument = instrument(
+    "halephant.transaction.duration",
+    "s",
+    Kind::Histogram,
+    "From a transaction's first message to the end of its last answer",
+);
+const STATEMENTS: Instrument = instrument(
+    "halephant.statement.duration",
+    "s",
+    Kind::Histogram,
+    "From a statement's first message to the end of its answer",
+);
+const PINS: Instrument = instrument(
+    "halephant.pins",
+    "{pin}",
+    Counter,
+    "Clients that were tied to their server connection over transactions, by reason",
+);
+const RELAYED: Instrument = instrument(
+    "halephant.relay.bytes",
+    "By",
+    Counter,
+    "Bytes that were passed on in user space, to servers or to clients",
+);
+const ACCEPTED: Instrument = instrument(
+    "halephant.client.accepted",
+    "{connection}",
+    Counter,
+    "Connections of clients that were accepted, whatever came of them",
+);
+
+/// Every instrument with what it says now.
+pub fn families(source: &dyn Source) -> Vec<Family> {
+    let pools: Vec<_> = source.pools().into_iter().map(PoolView::new).collect();
+    let mut families = Vec::new();
+    families.extend(connections(&pools));
+    families.extend(histograms(&pools));
+    families.extend(counters(&pools));
+    families.push(health(source));
+    families.push(clients(source));
+    families.extend(process(source));
+    families
+}
+
+/// A pool with its copies, so that all instruments show the same moment.
+struct PoolView {
+    pool: Arc<Pool>,
+    snapshot: PoolSnapshot,
+    totals: PoolTotals,
+}
+
+impl PoolView {
+    fn new(pool: Arc<Pool>) -> Self {
+        let (snapshot, totals) = (pool.snapshot(), pool.metrics().totals());
+        Self { pool, snapshot, totals }
+    }
+
+    fn attributes(&self) -> Attributes {
+        vec![
+            ("halephant.cluster", self.pool.cluster().name.clone()),
+            ("db.client.connection.pool.name", self.pool.settings().name.clone()),
+        ]
+    }
+
+    fn with(&self, more: impl IntoIterator<Item = (&'static str, String)>) -> Attributes {
+        let mut attributes = self.attributes();
+        attributes.extend(more);
+        attributes
+    }
+}
+
+fn node_attributes(cluster: &Cluster, index: NodeIndex) -> [(&'static str, String); 2] {
+    let address = &cluster.node(index).address;
+    [("server.address", address.host.clone()), ("server.port", address.port.to_string())]
+}
+
+/// Connections per node and user, and what they may come to.
+fn connections(pools: &[PoolView]) -> [Family; 3] {
+    let mut count = Family::new(CONNECTIONS);
+    let mut max = Family::new(CONNECTIONS_MAX);
+    let mut queued = Family::new(QUEUE_DEPTH);
+    for view in pools {
+        let cluster = view.pool.cluster();
+        for (user, snapshot) in view.pool.settings().users.iter().zip(&view.snapshot.users) {
+            let name = || ("halephant.user", user.name.clone());
+            for (index, _, _) in nodes_of(cluster) {
+                let node = snapshot.nodes.get(index.0).copied().unwrap_or_default();
+                for (state, value) in [
+                    ("idle", node.idle),
+                    ("used", node.used),
+                    ("opening", node.opening),
+                    ("closing", node.closing),
+                ] {
+                    let state = ("db.client.connection.state", state.to_owned());
+                    let node = node_attributes(cluster, index);
+                    count.count(view.with([name(), state].into_iter().chain(node)), value.into());
+                }
+            }
+            for queue in &snapshot.queues {
+                let role = ("halephant.role", queue.role.as_str().to_owned());
+                queued.count(view.with([name(), role]), queue.depth as u64);
+            }
+        }
+        for (index, _, _) in nodes_of(cluster) {
+            max.count(view.with(node_attributes(cluster, index)), view.pool.limit(index).into());
+        }
+    }
+    [count, max, queued]
+}
+
+fn histograms(pools: &[PoolView]) -> [Family; 5] {
+    let of = |instrument, distribution: fn(&PoolTotals) -> &Distribution| {
+        let mut family = Family::new(instrument);
+        for view in pools {
+            family.distribution(view.attributes(), distribution(&view.totals).clone());
+        }
+        family
+    };
+    [
+        of(WAIT_TIME, |totals| &totals.checkouts),
+        of(CREATE_TIME, |totals| &totals.connects),
+        of(WAIT_DURATION, |totals| &totals.waits),
+        of(TRANSACTIONS, |totals| &totals.transactions),
+        of(STATEMENTS, |totals| &totals.statements),
+    ]
+}
+
+fn counters(pools: &[PoolView]) -> [Family; 3] {
+    let mut errors = Family::new(ERRORS);
+    let mut pins = Family::new(PINS);
+    let mut bytes = Family::new(RELAYED);
+    for view in pools {
+        for (kind, count) in &view.totals.errors {
+            errors.count(view.with([("error.type", (*kind).to_owned())]), *count);
+        }
+        for (reason, count) in &view.totals.pins {
+            pins.count(view.with([("reason", (*reason).to_owned())]), *count);
+        }
+        let directions = [("to_server", view.totals.received_bytes), ("to_client", view.totals.sent_bytes)];
+        for (direction, count) in directions {
+            bytes.count(view.with([("direction", direction.to_owned())]), count);
+        }
+    }
+    [errors, pins, bytes]
+}
+
+fn health(source: &dyn Source) -> Family {
+    let mut family = Family::new(HEALTHY);
+    for cluster in source.clusters() {
+        for (index, _, role) in nodes_of(&cluster) {
+            let own =
+                [("halephant.cluster", cluster.name.clone()), ("halephant.role", role_text(role).to_owned())];
+            let attributes = own.into_iter().chain(node_attributes(&cluster, index)).collect();
+            family.count(attributes, u64::from(role.is_some()));
+        }
+    }
+    family
+}
+
+fn clients(source: &dyn Source) -> Family {
+    let mut counts: BTreeMap<(String, String), [u64; ClientState::ALL.len()]> = BTreeMap::new();
+    let pools = source.pools();
+    for cluster in source.clusters() {
+        for pool in of_cluster(&pools, &cluster) {
+            counts.insert((cluster.name.clone(), pool.settings().name.clone()), Default::default());
+        }
+    }
+    for handle in source.sessions().all() {
+        let details = &handle.client().details;
+        let key = (details.cluster.clone(), details.database.clone());
+        counts.entry(key).or_default()[handle.client().state() as usize] += 1;
+    }
+    let mut family = Family::new(CLIENTS);
+    for ((cluster, pool), states) in counts {
+        for (state, count) in ClientState::ALL.into_iter().zip(states) {
+            let attributes = vec![
+                ("halephant.cluster", cluster.clone()),
+                ("db.client.connection.pool.name", pool.clone()),
+                ("state", state.as_str().to_owned()),
+            ];
+            family.count(attributes, count);
+        }
+    }
+    family
+}
+
+fn process(source: &dyn Source) -> [Family; 2] {
+    let metrics = source.process();
+    let mut reloads = Family::new(RELOADS);
+    for (outcome, count) in metrics.reloads.totals() {
+        reloads.count(vec![("outcome", outcome.to_owned())], count);
+    }
+    let mut accepted = Family::new(ACCEPTED);
+    accepted.count(vec![], metrics.accepted.total());
+    [reloads, accepted]
+}

@@ -1,0 +1,117 @@
+//! The rows that the admin API and the console show: shapes and units.
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// A primary and its replicas.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub struct ClusterRow {
+    pub cluster: String,
+    /// A node of it takes writes.
+    pub ready: bool,
+    /// The address of the primary, if there is one.
+    pub primary: Option<String>,
+    pub replicas: u32,
+    /// Nodes that did not answer when they were last asked.
+    pub unreachable: u32,
+    pub pools: Vec<String>,
+}
+
+/// One PostgreSQL server, with the connections of all pools to it.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub struct NodeRow {
+    pub cluster: String,
+    pub node: String,
+    /// `primary`, `replica` or, while it does not answer, `unknown`.
+    pub role: &'static str,
+    pub healthy: bool,
+    pub idle: u32,
+    pub used: u32,
+    pub opening: u32,
+    pub closing: u32,
+    /// The sum of its pools' limits for its role.
+    pub max_connections: u32,
+}
+
+/// One user of one pool.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub struct PoolRow {
+    pub cluster: String,
+    pub pool: String,
+    /// The database on the server.
+    pub database: String,
+    pub user: String,
+    /// `transaction` or `session`.
+    pub mode: &'static str,
+    pub clients_active: u32,
+    pub clients_idle: u32,
+    pub clients_waiting: u32,
+    /// Clients that keep their server connection over transactions.
+    pub clients_pinned: u32,
+    pub servers_idle: u32,
+    pub servers_used: u32,
+    pub servers_opening: u32,
+    pub servers_closing: u32,
+    /// Seconds that the client at the head of the queue has been waiting.
+    pub oldest_wait_seconds: Option<f64>,
+}
+
+/// One open server connection.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub struct ServerRow {
+    pub cluster: String,
+    pub pool: String,
+    pub user: String,
+    pub node: String,
+    /// PostgreSQL's process ID of it.
+    pub process_id: u32,
+    /// `idle`, `used` or `closing`.
+    pub state: &'static str,
+    /// RFC 3339.
+    pub opened: String,
+    /// The process ID of the client that has it.
+    pub client_process_id: Option<u32>,
+    pub checkouts: u64,
+}
+
+/// One client.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub struct ClientRow {
+    /// The process ID that the client was told.
+    pub process_id: u32,
+    pub address: Option<String>,
+    pub user: String,
+    /// The pool.
+    pub database: String,
+    pub cluster: String,
+    pub application_name: String,
+    /// The role of node that it was routed to.
+    pub role: Option<&'static str>,
+    /// `idle`, `waiting`, `active` or `idle_in_transaction`.
+    pub state: &'static str,
+    /// RFC 3339: when its last transaction began, or it came into the queue.
+    pub since: String,
+    /// RFC 3339.
+    pub connected: String,
+    pub waiting_for: Option<String>,
+    /// Why it keeps its server connection over transactions, if it does.
+    pub pin: Option<&'static str>,
+    pub server_process_id: Option<u32>,
+    pub transactions: u64,
+    pub received_bytes: u64,
+    pub sent_bytes: u64,
+}
+
+/// One queue: clients of one user that wait for a node of one role. Queues that are empty are not listed.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub struct QueueRow {
+    pub cluster: String,
+    pub pool: String,
+    pub user: String,
+    pub role: &'static str,
+    pub depth: u32,
+    /// Seconds that its head has been waiting.
+    pub oldest_wait_seconds: f64,
+    /// Seconds after which a waiting client is told so.
+    pub checkout_timeout_seconds: f64,
+}

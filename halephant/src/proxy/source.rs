@@ -1,0 +1,45 @@
+//! The running proxy as the admin API, the console and exporters look at it.
+
+use super::effective::effective;
+use super::settings::Config;
+use super::state::State;
+use crate::cancel::Sessions;
+use crate::overview::Source;
+use crate::pool::Pool;
+use crate::telemetry::metrics::ProcessMetrics;
+use crate::topology::Cluster;
+use std::sync::Arc;
+
+/// Looks at the state; cheap to make.
+#[derive(Debug)]
+pub struct View {
+    pub state: Arc<State>,
+    pub config: Config,
+}
+
+impl Source for View {
+    fn clusters(&self) -> Vec<Arc<Cluster>> {
+        self.state.clusters.iter().map(|cluster| Arc::clone(&cluster.cluster)).collect()
+    }
+
+    fn pools(&self) -> Vec<Arc<Pool>> {
+        let mut pools: Vec<_> = self.state.pools().cloned().collect();
+        pools.sort_by(|one, other| {
+            let key = |pool: &Arc<Pool>| (pool.cluster().name.clone(), pool.settings().name.clone());
+            key(one).cmp(&key(other))
+        });
+        pools
+    }
+
+    fn sessions(&self) -> Arc<Sessions> {
+        Arc::clone(&self.state.sessions)
+    }
+
+    fn process(&self) -> Arc<ProcessMetrics> {
+        Arc::clone(&self.state.metrics)
+    }
+
+    fn config(&self) -> serde_json::Value {
+        effective(&self.config)
+    }
+}
