@@ -48,6 +48,8 @@ pub fn run() -> Result<()> {
     let files = files()?;
     let mut findings = check(&files, &text::this_machine());
     findings.sort();
+    // A path named twice on a line is one breach.
+    findings.dedup();
     for finding in &findings {
         eprintln!("{finding}");
     }

@@ -14,6 +14,7 @@ pub mod proxy;
 pub mod psql;
 pub mod scratch;
 pub mod target;
+pub mod tcp;
 pub mod tree;
 
 pub use deadline::wait_for;

@@ -138,8 +138,10 @@ impl Proxy {
         log::tail("log of halephant", &self.log())
     }
 
-    pub fn wait_for_log(&self, part: &str, limit: Duration) -> Result<()> {
-        wait_for(&format!("{part:?} in the log"), limit, || Ok(self.log().contains(part).then_some(())))
+    /// Waits until `part` is in the log, `count` times or more.
+    pub fn wait_for_log(&self, part: &str, count: usize, limit: Duration) -> Result<()> {
+        let found = || Ok((self.log().matches(part).count() >= count).then_some(()));
+        wait_for(&format!("{part:?} in the log"), limit, found)
             .map_err(|error| anyhow!("{error:#}\n{}", self.log_tail()))
     }
 }

@@ -4,6 +4,7 @@ use anyhow::{Context, Result, bail};
 use halephant_harness::Login;
 use postgres_protocol::authentication::md5_hash;
 use postgres_protocol::authentication::sasl::{ChannelBinding, ScramSha256};
+use std::fmt;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};
@@ -13,6 +14,43 @@ use crate::message::{self, Message};
 
 /// How long a message may take to come; far more than any takes.
 pub const LIMIT: Duration = Duration::from_secs(20);
+
+/// The server said nothing for too long: of all errors the one that no test expects.
+#[derive(Debug)]
+pub struct Silence {
+    limit: Duration,
+    bytes: usize,
+}
+
+impl fmt::Display for Silence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "no message within {:?}; {} bytes of one", self.limit, self.bytes)
+    }
+}
+
+impl std::error::Error for Silence {}
+
+/// An ErrorResponse where there should be none.
+#[derive(Debug)]
+pub struct Refused(pub Message);
+
+impl Refused {
+    pub fn sqlstate(&self) -> String {
+        self.0.sqlstate().unwrap_or_default()
+    }
+
+    pub fn text(&self) -> String {
+        self.0.field(b'M').unwrap_or_default()
+    }
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.sqlstate(), self.text())
+    }
+}
+
+impl std::error::Error for Refused {}
 
 #[derive(Debug)]
 pub struct Client {
@@ -64,7 +102,7 @@ impl Client {
         self.limit = limit;
     }
 
-    /// The rest of the login, once the startup packet is sent. An ErrorResponse is an error with its SQLSTATE and text.
+    /// The rest of the login, once the startup packet is sent. An ErrorResponse is [`Refused`].
     pub fn authenticate(&mut self, password: &str) -> Result<()> {
         let mut scram = None;
         loop {
@@ -79,11 +117,7 @@ impl Client {
                     self.process_id = u32::from_be_bytes(*process_id);
                     self.secret_key = secret_key.to_vec();
                 }
-                b'E' => bail!(
-                    "{}: {}",
-                    message.sqlstate().unwrap_or_default(),
-                    message.field(b'M').unwrap_or_default()
-                ),
+                b'E' => return Err(Refused(message).into()),
                 b'Z' => return Ok(()),
                 b'S' | b'N' | b'v' => {}
                 tag => bail!("{:?} during the login", char::from(tag)),
@@ -144,7 +178,7 @@ impl Client {
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                bail!("no message within {:?}; {} bytes of one", self.limit, self.buffer.len());
+                return Err(Silence { limit: self.limit, bytes: self.buffer.len() }.into());
             }
             self.stream.set_read_timeout(Some(left))?;
             let mut chunk = [0; 65_536];
@@ -193,17 +227,31 @@ impl Client {
         }
     }
 
+    /// Sends a Query and gives the ErrorResponse that it leads to, before ReadyForQuery or the end.
+    pub fn error(&mut self, sql: &str) -> Result<Refused> {
+        self.send(&encode::query(sql))?;
+        let mut found = None;
+        while let Some(message) = self.receive_or_end()? {
+            match message.tag {
+                b'E' => found = Some(Refused(message)),
+                b'Z' => break,
+                _ => {}
+            }
+        }
+        found.with_context(|| format!("{sql} succeeded"))
+    }
+
     /// Sends a Query and gives all it leads to.
     pub fn query(&mut self, sql: &str) -> Result<Vec<Message>> {
         self.send(&encode::query(sql))?;
         self.receive_until(b'Z')
     }
 
-    /// The first column of the rows of `sql`; an ErrorResponse is an error.
+    /// The first column of the rows of `sql`; an ErrorResponse is [`Refused`].
     pub fn values(&mut self, sql: &str) -> Result<Vec<String>> {
         let messages = self.query(sql)?;
         match message::error(&messages) {
-            Some(error) => bail!("{sql}: {error:?}"),
+            Some(error) => Err(Refused(error.clone()).into()),
             None => Ok(message::values(&messages)),
         }
     }

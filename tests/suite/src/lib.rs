@@ -6,8 +6,9 @@ pub mod encode;
 pub mod message;
 pub mod script;
 pub mod scripts;
+pub mod soak;
 pub mod stage;
 
-pub use client::Client;
+pub use client::{Client, Refused, Silence};
 pub use message::Message;
 pub use stage::Stage;

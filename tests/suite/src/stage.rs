@@ -68,6 +68,25 @@ impl Stage {
         self.cluster.connections_of(ROLE)
     }
 
+    /// Terminates every server process of [`ROLE`], and waits until they are gone.
+    pub fn end_server_connections(&self) -> Result<()> {
+        let all = format!("SELECT pid FROM pg_stat_activity WHERE usename = '{ROLE}'");
+        let pids = self.cluster.query("postgres", &all)?.replace('\n', ", ");
+        if pids.is_empty() {
+            return Ok(());
+        }
+        self.cluster.query("postgres", &format!("SELECT pg_terminate_backend(unnest(ARRAY[{pids}]))"))?;
+        let left = format!("SELECT count(*) FROM pg_stat_activity WHERE pid IN ({pids})");
+        wait_for("backends to end", Duration::from_secs(10), || {
+            Ok((self.cluster.query("postgres", &left)? == "0").then_some(()))
+        })
+    }
+
+    /// Waits until the server has no process for [`ROLE`].
+    pub fn wait_until_gone(&self, limit: Duration) -> Result<()> {
+        wait_for("the server connections to end", limit, || Ok((self.server_connections()? == 0).then_some(())))
+    }
+
     /// Waits until no server process of [`ROLE`] runs anything or has a transaction open.
     pub fn wait_until_idle(&self, limit: Duration) -> Result<()> {
         let sql =
