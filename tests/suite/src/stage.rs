@@ -77,22 +77,29 @@ impl Stage {
         }
         self.cluster.query("postgres", &format!("SELECT pg_terminate_backend(unnest(ARRAY[{pids}]))"))?;
         let left = format!("SELECT count(*) FROM pg_stat_activity WHERE pid IN ({pids})");
-        wait_for("backends to end", Duration::from_secs(10), || {
-            Ok((self.cluster.query("postgres", &left)? == "0").then_some(()))
+        self.wait_until(&left, "0", Duration::from_secs(10))
+    }
+
+    /// Waits until `sql`, run on the server as the superuser, gives `wanted`.
+    pub fn wait_until(&self, sql: &str, wanted: &str, limit: Duration) -> Result<()> {
+        wait_for(&format!("{sql} to give {wanted}"), limit, || {
+            Ok((self.cluster.query("postgres", sql)? == wanted).then_some(()))
         })
     }
 
     /// Waits until the server has no process for [`ROLE`].
     pub fn wait_until_gone(&self, limit: Duration) -> Result<()> {
-        wait_for("the server connections to end", limit, || Ok((self.server_connections()? == 0).then_some(())))
+        self.wait_until(
+            &format!("SELECT count(*) FROM pg_stat_activity WHERE usename = '{ROLE}'"),
+            "0",
+            limit,
+        )
     }
 
     /// Waits until no server process of [`ROLE`] runs anything or has a transaction open.
     pub fn wait_until_idle(&self, limit: Duration) -> Result<()> {
-        let sql =
+        let busy =
             format!("SELECT count(*) FROM pg_stat_activity WHERE usename = '{ROLE}' AND state <> 'idle'");
-        wait_for("the server to be idle", limit, || {
-            Ok((self.cluster.query("postgres", &sql)? == "0").then_some(()))
-        })
+        self.wait_until(&busy, "0", limit)
     }
 }

@@ -181,7 +181,8 @@ fn a_changed_password_is_noticed_when_the_cache_has_expired() {
     stage.cluster.query("postgres", "ALTER ROLE app PASSWORD 'new'").expect("the superuser may");
     let login = stage.transaction().password("new");
     let connect = || Ok(Client::connect(&login).ok());
-    let mut client = wait_for("the new password to be right", Duration::from_secs(20), connect).expect("it is");
+    let mut client =
+        wait_for("the new password to be right", Duration::from_secs(20), connect).expect("it is");
     assert_eq!(refusal(&stage.transaction()).sqlstate(), "28P01");
     stage.end_server_connections().expect("the superuser may");
     // A new server connection needs the new key.

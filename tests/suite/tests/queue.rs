@@ -42,8 +42,10 @@ fn the_wait_ends_with_the_limits_name_and_value() {
         assert!(told.contains("max_connections") && told.contains('1'), "{told}");
         holder.query("COMMIT").expect("the holder is not disturbed");
         holder.terminate().expect("it leaves");
-        wait_for("the connection to be free", LIMIT, || Ok(Client::connect(&login).and_then(|mut c| c.value("SELECT 1")).ok()))
-            .expect("the next one gets it");
+        wait_for("the connection to be free", LIMIT, || {
+            Ok(Client::connect(&login).and_then(|mut c| c.value("SELECT 1")).ok())
+        })
+        .expect("the next one gets it");
     }
 }
 
@@ -54,7 +56,8 @@ fn a_session_survives_a_wait_in_vain() {
     holder.query("BEGIN").expect("it answers");
     assert_eq!(waiter.error("SELECT 1").expect("it is refused").sqlstate(), "53300");
     // Extended query: the error skips until Sync.
-    let pipeline = [encode::parse("", "SELECT 2"), encode::bind("", "", &[]), encode::execute("", 0), encode::sync()];
+    let pipeline =
+        [encode::parse("", "SELECT 2"), encode::bind("", "", &[]), encode::execute("", 0), encode::sync()];
     waiter.send(&pipeline.concat()).expect("it reads");
     let answer = waiter.receive_until(b'Z').expect("it is answered");
     let tags: Vec<u8> = answer.iter().map(|message| message.tag).collect();
@@ -103,14 +106,17 @@ fn a_users_own_limit_is_named() {
 fn the_longest_waiter_comes_first() {
     const WAITERS: usize = 8;
     let stage = narrow("5m");
-    stage.prepare("CREATE SEQUENCE turn; CREATE TABLE served (turn int DEFAULT nextval('turn'), waiter int)")
+    stage
+        .prepare("CREATE SEQUENCE turn; CREATE TABLE served (turn int DEFAULT nextval('turn'), waiter int)")
         .expect("the owner may");
     let mut holder = stage.client().expect("it may log in");
     holder.query("BEGIN").expect("it answers");
     let mut waiters = Vec::new();
     for number in 0..WAITERS {
         let mut waiter = stage.client().expect("it may log in");
-        waiter.send(&encode::query(&format!("INSERT INTO served (waiter) VALUES ({number})"))).expect("it reads");
+        waiter
+            .send(&encode::query(&format!("INSERT INTO served (waiter) VALUES ({number})")))
+            .expect("it reads");
         // Before the next one so much as logs in.
         wait_until_read(&stage, &waiter);
         waiters.push(waiter);
@@ -119,7 +125,8 @@ fn the_longest_waiter_comes_first() {
     for mut waiter in waiters {
         waiter.receive_until(b'Z').expect("its turn comes");
     }
-    let order = stage.prepare("SELECT string_agg(waiter::text, ' ' ORDER BY turn) FROM served").expect("it is there");
+    let order =
+        stage.prepare("SELECT string_agg(waiter::text, ' ' ORDER BY turn) FROM served").expect("it is there");
     assert_eq!(order, "0 1 2 3 4 5 6 7");
 }
 
