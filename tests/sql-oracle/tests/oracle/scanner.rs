@@ -1,6 +1,6 @@
 //! The lexer against PostgreSQL's scanner: the same tokens at the same places, and errors for the same texts.
 
-use super::soup;
+use super::soup::{self, config};
 use halephant::sql::Dialect;
 use halephant::sql::lexer::{Flaw, Lexer, Token, TokenKind};
 use pg_query::protobuf::{KeywordKind, ScanToken, Token as Theirs};
@@ -72,7 +72,7 @@ fn compare(text: &str) -> Result<(), TestCaseError> {
                 theirs.iter().map(|token| shown(token.start as usize, token.end as usize)).collect();
             prop_assert_eq!(own, other, "{:?}", text);
             for (own, other) in ours.iter().zip(theirs) {
-                prop_assert!(same_kind(*own, other.clone(), text), "{text:?}: {own:?} against {other:?}");
+                prop_assert!(same_kind(*own, other, text), "{text:?}: {own:?} against {other:?}");
             }
         }
         Err(error) => {
@@ -84,7 +84,7 @@ fn compare(text: &str) -> Result<(), TestCaseError> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 40_000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(config(40_000))]
 
     #[test]
     fn tokens_are_postgresqls(text in soup::tokens()) {

@@ -2,6 +2,19 @@
 
 use proptest::prelude::*;
 
+/// So many cases; `PROPTEST_CASES=2560` makes it ten times as many.
+pub fn config(cases: u32) -> ProptestConfig {
+    let default = ProptestConfig::default();
+    let cases = cases.saturating_mul(default.cases) / 256;
+    ProptestConfig {
+        cases,
+        failure_persistence: None,
+        max_shrink_iters: 2_000,
+        max_global_rejects: cases.saturating_mul(50),
+        ..default
+    }
+}
+
 /// What is between two tokens; the empty one glues them together.
 const GAPS: &[&str] = &[
     "",
