@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use halephant::splice::settings::{SpliceMode, SpliceSettings};
 use halephant::splice::{Path, Sockets, Splice};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinHandle;
 
@@ -89,4 +90,29 @@ impl Session {
         drop(self.server);
         tokio::time::timeout(DEADLINE, self.relay).await.context("the relay does not end")??
     }
+}
+
+/// Sends and sees the same bytes arrive.
+pub async fn carry(
+    from: &mut TcpStream,
+    to: &mut TcpStream,
+    bytes: &[u8],
+    cut: impl Fn(usize) -> usize,
+) -> Result<()> {
+    let mut arrived = vec![0; bytes.len()];
+    let send = async {
+        let (mut rest, mut i) = (bytes, 0);
+        while !rest.is_empty() {
+            let (chunk, after) = rest.split_at(cut(i).clamp(1, rest.len()));
+            from.write_all(chunk).await?;
+            (rest, i) = (after, i + 1);
+        }
+        anyhow::Ok(())
+    };
+    let receive = async { Ok(to.read_exact(&mut arrived).await.map(|_| ())?) };
+    tokio::time::timeout(DEADLINE, async { tokio::try_join!(send, receive) })
+        .await
+        .context("the bytes do not arrive")??;
+    ensure!(arrived == bytes, "other bytes arrive");
+    Ok(())
 }
