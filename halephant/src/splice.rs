@@ -74,23 +74,16 @@ impl Splice {
         core.set_working(report.working());
         let splice = Self { core, report: Arc::new(report) };
         for port in listen_ports {
-            splice.listen(*port)?;
+            probe::listen(&splice.core, *port)?;
         }
         tracing::info!(report = %splice.report, "the kernel path is on");
         Ok(splice)
     }
 
-    fn listen(&self, port: u16) -> Result<(), SpliceError> {
-        probe::listen(&self.core, port)
-    }
-
     /// Says that `socket` will be connected to PostgreSQL, so that the server's socket is enrolled if it is on this host.
     /// To be called before the connect; without it the session uses our own socket on the server's side.
     pub fn before_connect(&self, socket: BorrowedFd<'_>) {
-        if let Ok(cookie) = socket::cookie(socket) {
-            // Full is no error: the map forgets the oldest.
-            let _ = self.core.object().dials.insert(cookie, 1, 0);
-        }
+        self.core.announce(socket);
     }
 
     /// Puts a session's sockets on the kernel path; userspace goes on owning both directions until it arms one.

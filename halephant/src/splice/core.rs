@@ -152,6 +152,14 @@ impl Core {
         Some(peer)
     }
 
+    /// One of our sockets is about to be connected.
+    pub fn announce(&self, socket: BorrowedFd<'_>) {
+        if let Ok(cookie) = super::socket::cookie(socket) {
+            // Full is no error: the map forgets the oldest.
+            let _ = self.object().dials.insert(cookie, 1, 0);
+        }
+    }
+
     /// Bytes that reached an enrolled socket by TCP, since it was born.
     pub fn arrived(&self, cookie: u64) -> Option<u64> {
         self.object().arrived.get(&cookie, 0).ok()

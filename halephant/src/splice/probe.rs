@@ -1,5 +1,7 @@
 //! The self-test: what the programs do on this kernel, with real sockets, before a session is trusted to them.
 
+mod trial;
+
 use std::fmt;
 use std::sync::Arc;
 
@@ -51,6 +53,7 @@ impl fmt::Display for Report {
     }
 }
 
+/// Clients that connect to `port` are enrolled.
 pub fn listen(core: &Core, port: u16) -> Result<(), SpliceError> {
     core.object().listen_ports.insert(port, 1, 0).map_err(|source| SpliceError::Map {
         name: "LISTEN_PORTS",
@@ -59,18 +62,47 @@ pub fn listen(core: &Core, port: u16) -> Result<(), SpliceError> {
     })
 }
 
+/// Clients that connect to `port` are no longer enrolled.
+fn unlisten(core: &Core, port: u16) {
+    // Not there is as good.
+    let _ = core.object().listen_ports.remove(&port);
+}
+
+/// Runs on a thread and a runtime of its own, so that it may be called from anywhere.
 pub fn run(core: &Arc<Core>, colocated: bool) -> Result<Report, SpliceError> {
+    let failed = |source| SpliceError::System("starting the self-test", source);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
     let netns = core.object().netns;
-    let paths = Path::ALL
-        .into_iter()
-        .map(|path| {
-            let (used, reason) = directions(path);
-            if path == Path::Own || colocated {
-                Outcome { path, used, reason: reason.to_owned() }
-            } else {
-                Outcome { path, used: Directions::NONE, reason: "colocated is off".to_owned() }
-            }
-        })
-        .collect();
-    Ok(Report { paths, netns })
+    let paths = std::thread::scope(|scope| {
+        let tests = scope.spawn(|| {
+            runtime.block_on(async {
+                let mut paths = Vec::new();
+                for path in Path::ALL {
+                    paths.push(outcome(core, path, colocated).await);
+                }
+                paths
+            })
+        });
+        tests.join().map_err(|_| SpliceError::Probe("the self-test panicked".to_owned()))
+    })?;
+    let report = Report { paths, netns };
+    if report.paths.iter().all(|outcome| outcome.used == Directions::NONE) {
+        return Err(SpliceError::Probe(report.to_string()));
+    }
+    Ok(report)
+}
+
+async fn outcome(core: &Arc<Core>, path: Path, colocated: bool) -> Outcome {
+    let (used, reason) = directions(path);
+    let off = |reason| Outcome { path, used: Directions::NONE, reason };
+    if path != Path::Own && !colocated {
+        return off("colocated is off".to_owned());
+    }
+    if used == Directions::NONE {
+        return off(reason.to_owned());
+    }
+    match trial::run(core, path).await {
+        Ok(()) => Outcome { path, used, reason: reason.to_owned() },
+        Err(failure) => off(format!("the self-test failed: {failure}")),
+    }
 }

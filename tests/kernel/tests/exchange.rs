@@ -7,6 +7,9 @@ use halephant_kernel_tests::rig::{ADDRESSES, DEADLINE, Rig, Session, carry};
 use tokio::io::AsyncWriteExt as _;
 use tokio::time::timeout;
 
+/// Per path and address family: 100,000 together.
+const EXCHANGES: u64 = 12_500;
+
 async fn exchange(session: &mut Session, request: &[u8], answer: &[u8]) -> Result<()> {
     carry(&mut session.client, &mut session.server, request, |_| usize::MAX).await?;
     carry(&mut session.server, &mut session.client, answer, |_| usize::MAX).await
@@ -19,7 +22,7 @@ async fn short_exchanges_go_through_the_kernel() -> Result<()> {
         for path in Path::ALL {
             let mut session = rig.session(path).await?;
             let (request, answer) = (query(b"select 1\0"), [stream(1, b'D', 100, 50), ready(b'I')].concat());
-            for i in 0..1000 {
+            for i in 0..EXCHANGES {
                 exchange(&mut session, &request, &answer)
                     .await
                     .with_context(|| format!("{path} {address} exchange {i}"))?;
@@ -28,7 +31,7 @@ async fn short_exchanges_go_through_the_kernel() -> Result<()> {
             let summary = timeout(DEADLINE, session.relay).await???;
             ensure!(summary.terminated && summary.server_reusable, "{path}: {summary:?}");
             for which in [0, 1] {
-                let all = 1000 * if which == 0 { request.len() } else { answer.len() } as u64;
+                let all = EXCHANGES * if which == 0 { request.len() } else { answer.len() } as u64;
                 ensure!(summary.copied[which] + summary.redirected[which] == all, "{path}: {summary:?}");
                 ensure!(summary.redirected[which] > all * 9 / 10, "{path}: {summary:?}");
             }
