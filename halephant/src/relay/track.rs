@@ -18,12 +18,22 @@ enum Expect {
     Extended { answers: u32 },
     /// One ReadyForQuery, for a Query or a FunctionCall.
     Simple,
-    /// One ReadyForQuery, for a Sync.
-    Sync,
-    /// A Sync sent behind CopyData: whether it is answered depends on where a COPY ended.
-    SyncBehindCopyData,
+    /// One ReadyForQuery each, for Syncs with nothing but CopyData between them. One entry for all, because a client
+    /// may send any number of them into a COPY that ignores them.
+    Syncs { count: u32 },
     /// CopyDone or CopyFail.
     CopyEnd,
+}
+
+impl Expect {
+    /// ReadyForQuery messages it leads to.
+    fn owes(self) -> u32 {
+        match self {
+            Self::Simple => 1,
+            Self::Syncs { count } => count,
+            Self::Extended { .. } | Self::CopyEnd => 0,
+        }
+    }
 }
 
 /// What the session has to know about a message of the server; everything else is only passed on.
@@ -42,16 +52,19 @@ pub enum ServerEvent {
 #[derive(Debug)]
 pub struct Tracker {
     expected: VecDeque<Expect>,
-    /// ReadyForQuery owed: the `Simple`, `Sync` and `SyncBehindCopyData` entries.
+    /// ReadyForQuery owed by the entries of `expected`.
     owed: u32,
+    /// ReadyForQuery that may come on top of those, before the server's next answer: for Syncs of which nobody but the
+    /// server knows whether it read them before a COPY FROM STDIN failed, and ignored them, or after, and answers.
+    uncertain: u32,
     /// Extended-protocol messages were sent since the last Sync, Query or FunctionCall.
     unsynced: bool,
     /// The server skips messages up to a Sync that the client has yet to send.
     skipping: bool,
     copy_in: bool,
     copy_both: bool,
-    /// CopyData was sent since the last message of another kind.
-    copy_data_sent: bool,
+    /// An answer came since the last ReadyForQuery.
+    begun: bool,
     doubt: bool,
     status: TransactionStatus,
 }
@@ -61,11 +74,12 @@ impl Default for Tracker {
         Self {
             expected: VecDeque::new(),
             owed: 0,
+            uncertain: 0,
             unsynced: false,
             skipping: false,
             copy_in: false,
             copy_both: false,
-            copy_data_sent: false,
+            begun: false,
             doubt: false,
             status: TransactionStatus::Idle,
         }
@@ -92,9 +106,10 @@ impl Tracker {
         self.copy_in || self.copy_both
     }
 
-    /// The count of owed answers is not certain: the connection must be closed after this client (invariant 2).
+    /// The count of owed answers is not certain: a connection left like this must be closed (invariant 2). A later
+    /// answer of the server may settle it.
     pub fn in_doubt(&self) -> bool {
-        self.doubt
+        self.doubt || self.uncertain > 0
     }
 
     /// Nothing is outstanding on the connection.
@@ -104,7 +119,7 @@ impl Tracker {
             && !self.skipping
             && !self.copy_in
             && !self.copy_both
-            && !self.doubt
+            && !self.in_doubt()
             && self.status == TransactionStatus::Idle
     }
 
@@ -116,70 +131,88 @@ impl Tracker {
     /// A message of the client is about to be forwarded.
     pub fn client_message(&mut self, tag: u8) {
         match tag {
-            b'P' | b'B' | b'C' | b'D' | b'E' => self.extended(1),
-            b'H' => self.extended(0),
+            b'P' | b'B' | b'C' | b'D' | b'E' => self.extended(),
             b'S' => self.sync(),
             b'Q' | b'F' => self.simple(),
-            b'd' => self.copy_data_sent = true,
             b'c' | b'f' => self.copy_end(),
+            // A Flush is not answered and begins nothing; CopyData belongs to what came before it.
             _ => {}
         }
     }
 
-    fn extended(&mut self, answers: u32) {
-        self.copy_data_sent = false;
-        if self.skipping {
+    fn extended(&mut self) {
+        if self.is_skipped() {
             return;
         }
         self.unsynced = true;
         match self.expected.back_mut() {
-            Some(Expect::Extended { answers: outstanding }) => *outstanding += answers,
-            _ if answers > 0 => self.expected.push_back(Expect::Extended { answers }),
-            _ => {}
+            Some(Expect::Extended { answers }) => *answers = answers.saturating_add(1),
+            _ => self.expected.push_back(Expect::Extended { answers: 1 }),
         }
     }
 
     fn sync(&mut self) {
-        let behind_copy_data = std::mem::take(&mut self.copy_data_sent);
         self.skipping = false;
         self.unsynced = false;
-        self.owed += 1;
-        self.expected.push_back(if behind_copy_data { Expect::SyncBehindCopyData } else { Expect::Sync });
+        self.owed = self.owed.saturating_add(1);
+        match self.expected.back_mut() {
+            Some(Expect::Syncs { count }) => *count = count.saturating_add(1),
+            _ => self.expected.push_back(Expect::Syncs { count: 1 }),
+        }
     }
 
     fn simple(&mut self) {
-        self.copy_data_sent = false;
-        if self.skipping {
+        if self.is_skipped() {
             return;
         }
         self.unsynced = false;
-        self.owed += 1;
+        self.owed = self.owed.saturating_add(1);
         self.expected.push_back(Expect::Simple);
     }
 
     fn copy_end(&mut self) {
-        self.copy_data_sent = false;
-        // With nothing outstanding there is no COPY it could end; the server ignores it then.
-        if self.copy_in || self.copy_both || self.unsynced || self.owed > 0 {
+        // With nothing outstanding there is no COPY that it could end; the server ignores it then.
+        if !self.expected.is_empty() && !self.skipping {
             self.expected.push_back(Expect::CopyEnd);
         }
+    }
+
+    /// Whether the server skips a message that the client sends now and that is not a Sync.
+    fn is_skipped(&mut self) -> bool {
+        // Not if one of the uncertain Syncs ends the skipping.
+        self.doubt |= self.skipping && self.uncertain > 0;
+        self.skipping
     }
 
     /// A message of the server other than ReadyForQuery arrived.
     pub fn server_message(&mut self, tag: u8) -> ServerEvent {
         match tag {
-            b'1' | b'2' | b'3' | b'n' | b'T' | b's' | b'I' => self.answer(),
+            b'1' | b'2' | b'3' | b'n' | b'T' | b's' | b'I' => {
+                self.begin();
+                self.answer();
+            }
             b'C' => {
-                if self.copy_in || self.copy_both {
+                self.begin();
+                if self.copy_open() {
                     self.copy_completed();
                 }
                 self.answer();
             }
             b'E' => self.error(),
-            b'G' => self.copy_in = self.copy_begins(),
-            b'W' => self.copy_both = self.copy_begins(),
-            b'D' | b'N' | b'S' | b'A' | b't' | b'H' | b'd' | b'c' | b'V' => {}
-            _ => return self.out_of_place(),
+            b'G' => {
+                self.begin();
+                self.copy_in = true;
+            }
+            b'W' => {
+                self.begin();
+                self.copy_both = true;
+            }
+            b'D' | b't' | b'H' | b'd' | b'c' | b'V' => self.begin(),
+            b'N' | b'S' | b'A' => {}
+            _ => {
+                self.doubt = true;
+                return ServerEvent::OutOfPlace;
+            }
         }
         ServerEvent::Forward
     }
@@ -189,60 +222,71 @@ impl Tracker {
         self.status = status;
         self.copy_in = false;
         self.copy_both = false;
-        loop {
-            match self.expected.pop_front() {
-                Some(Expect::Simple | Expect::Sync | Expect::SyncBehindCopyData) => break,
-                Some(Expect::CopyEnd | Expect::Extended { answers: 0 }) => {}
-                Some(Expect::Extended { .. }) | None if self.doubt => break,
-                Some(Expect::Extended { .. }) | None => return self.out_of_place(),
+        let begun = std::mem::take(&mut self.begun);
+        self.drop_answered();
+        match self.expected.front() {
+            Some(Expect::Syncs { .. }) => self.take_ready(),
+            Some(Expect::Simple) if begun || self.uncertain == 0 => self.take_ready(),
+            _ if self.uncertain > 0 => {
+                self.uncertain -= 1;
+                self.skipping = false;
+            }
+            _ if self.doubt => self.skip_to_ready(),
+            _ => {
+                self.doubt = true;
+                return ServerEvent::OutOfPlace;
             }
         }
-        self.owed = self.owed.saturating_sub(1);
         if self.is_complete() { ServerEvent::Complete } else { ServerEvent::Ready }
     }
 
-    /// What is left in front of the message that opened the COPY was ignored by the server.
-    fn copy_begins(&mut self) -> bool {
-        self.drop_answered();
-        true
+    /// The entry at the front got its ReadyForQuery.
+    fn take_ready(&mut self) {
+        self.owed -= 1;
+        match self.expected.front_mut() {
+            Some(Expect::Syncs { count }) if *count > 1 => *count -= 1,
+            _ => drop(self.expected.pop_front()),
+        }
     }
 
-    fn drop_answered(&mut self) {
-        while let Some(Expect::CopyEnd | Expect::Extended { answers: 0 }) = self.expected.front() {
+    /// In doubt about what stands before it, a ReadyForQuery is taken for the next one owed.
+    fn skip_to_ready(&mut self) {
+        while let Some(entry) = self.expected.front() {
+            if entry.owes() > 0 {
+                return self.take_ready();
+            }
             self.expected.pop_front();
         }
     }
 
-    fn out_of_place(&mut self) -> ServerEvent {
-        self.doubt = true;
-        ServerEvent::OutOfPlace
+    /// A CopyDone or CopyFail that ended no COPY was ignored by the server.
+    fn drop_answered(&mut self) {
+        while let Some(Expect::CopyEnd) = self.expected.front() {
+            self.expected.pop_front();
+        }
+    }
+
+    /// The server works on the first entry: whatever was uncertain before it is settled.
+    fn begin(&mut self) {
+        self.drop_answered();
+        match self.expected.front() {
+            Some(Expect::Simple | Expect::Extended { .. }) => {
+                self.begun = true;
+                self.uncertain = 0;
+            }
+            // An answer to nothing that was asked.
+            Some(Expect::Syncs { .. } | Expect::CopyEnd) | None => self.doubt = true,
+        }
     }
 
     /// The closing answer of one extended-protocol message.
     fn answer(&mut self) {
         if let Some(Expect::Extended { answers }) = self.expected.front_mut() {
-            *answers = answers.saturating_sub(1);
+            *answers -= 1;
             if *answers == 0 {
                 self.expected.pop_front();
             }
         }
-    }
-
-    /// A COPY FROM STDIN ended well: the Syncs that the server read on the way to its CopyDone were ignored.
-    fn copy_completed(&mut self) {
-        self.copy_in = false;
-        self.copy_both = false;
-        let running = self.running_entries();
-        while let Some(entry) = self.expected.get(running).copied() {
-            self.expected.remove(running);
-            match entry {
-                Expect::Sync | Expect::SyncBehindCopyData | Expect::Simple => self.owed -= 1,
-                Expect::CopyEnd => return,
-                Expect::Extended { .. } => {}
-            }
-        }
-        // CommandComplete without a CopyDone or CopyFail of ours cannot be.
-        self.doubt = true;
     }
 
     /// Entries at the front that belong to the message that is being worked on.
@@ -253,41 +297,65 @@ impl Tracker {
         }
     }
 
-    fn error(&mut self) {
-        if self.copy_in || self.copy_both {
-            self.copy_failed();
+    /// A COPY FROM STDIN ended well: the Syncs that the server read on the way to its CopyDone were ignored.
+    fn copy_completed(&mut self) {
+        self.copy_in = false;
+        self.copy_both = false;
+        let running = self.running_entries();
+        while let Some(entry) = self.expected.remove(running) {
+            self.owed -= entry.owes();
+            if entry == Expect::CopyEnd {
+                return;
+            }
         }
+        // CommandComplete without a CopyDone of ours cannot be.
+        self.doubt = true;
+    }
+
+    fn error(&mut self) {
         self.drop_answered();
-        // The error of a Query, FunctionCall or Sync (a commit that failed) is followed by its ReadyForQuery.
-        if let Some(Expect::Extended { .. }) = self.expected.front() {
+        let failed = self.expected.front().copied();
+        if self.copy_open() {
+            self.copy_failed();
+        } else if let Some(Expect::Simple | Expect::Extended { .. }) = failed {
+            self.begin();
+        }
+        // That of a Query, FunctionCall or Sync (a commit that failed) is followed by its ReadyForQuery.
+        if let Some(Expect::Extended { .. }) = failed {
             self.skip_to_sync();
         }
     }
 
     /// After an error in the extended protocol, the server skips everything up to the next Sync.
     fn skip_to_sync(&mut self) {
-        while let Some(entry) = self.expected.front() {
+        // The message that failed, and those sent with it.
+        self.expected.pop_front();
+        while let Some(&entry) = self.expected.front() {
             match entry {
-                Expect::Sync | Expect::SyncBehindCopyData => return,
-                Expect::Simple => self.owed -= 1,
-                Expect::CopyEnd | Expect::Extended { .. } => {}
+                Expect::Syncs { .. } => return,
+                // Skipped, unless an uncertain Sync ended the skipping before.
+                Expect::Simple | Expect::Extended { .. } => self.doubt |= self.uncertain > 0,
+                Expect::CopyEnd => {}
             }
+            self.owed -= entry.owes();
             self.expected.pop_front();
         }
         self.skipping = true;
         self.unsynced = false;
     }
 
-    /// A COPY FROM STDIN failed: Syncs sent ahead of any data were read and ignored before; of one sent behind data
-    /// nobody but the server knows on which side of the error it stood.
+    /// A COPY FROM STDIN failed. The server read and ignored the Syncs up to the failure, wherever that was: it may
+    /// even have come before any data was read.
     fn copy_failed(&mut self) {
         self.copy_in = false;
         self.copy_both = false;
         let running = self.running_entries();
         while let Some(entry) = self.expected.get(running).copied() {
             match entry {
-                Expect::Sync => {}
-                Expect::SyncBehindCopyData => self.doubt = true,
+                Expect::Syncs { count } => {
+                    self.owed -= count;
+                    self.uncertain = self.uncertain.saturating_add(count);
+                }
                 Expect::CopyEnd => {
                     self.expected.remove(running);
                     return;
@@ -295,7 +363,6 @@ impl Tracker {
                 Expect::Simple | Expect::Extended { .. } => return,
             }
             self.expected.remove(running);
-            self.owed -= 1;
         }
     }
 }
