@@ -104,6 +104,8 @@ pub struct RelayState {
     pub(crate) server_body_left: u32,
     /// The answers to our own SETs are being dropped, up to their ReadyForQuery.
     swallowing: bool,
+    /// What the client had sent before the relay began was looked at.
+    began: bool,
     forwarded: bool,
     server_told: bool,
     terminated: bool,
@@ -115,6 +117,11 @@ impl RelayState {
     /// Everything that was forwarded has reached the server, and our own SETs are answered.
     pub fn can_continue(&self) -> bool {
         self.to_server.is_empty() && !self.swallowing
+    }
+
+    /// The client has got a part of a message: nothing of ours may come before the rest of it.
+    pub fn is_mid_answer(&self) -> bool {
+        self.server_body_left > 0
     }
 
     /// A part of a message of the server has been read.
@@ -222,18 +229,23 @@ impl<'a> Relay<'a> {
         if self.state.tracker.is_saturated() {
             return Poll::Pending;
         }
-        if !self.state.forwarded && !self.client.held.is_empty() {
-            let held = std::mem::take(&mut self.client.held);
-            return self.forward_to_server(&held, cx);
+        if self.state.swallowing {
+            // What the client sends is meant for its own parameters: it waits until the server has taken them.
+            return Poll::Pending;
+        }
+        if !std::mem::replace(&mut self.state.began, true) && !self.client.held.is_empty() {
+            return self.forward_held(&[], cx);
         }
         with_scratch(|buffer| match ready!(self.client.stream.poll_read(cx, buffer)) {
             Ok(0) => self.client_closed(),
-            Ok(read) if self.client.held.is_empty() => self.forward_to_server(&buffer[..read], cx),
-            Ok(read) => {
-                let mut held = std::mem::take(&mut self.client.held);
-                held.extend_from_slice(&buffer[..read]);
-                self.forward_to_server(&held, cx)
+            Ok(read) if self.client.held.is_empty() => {
+                let input = &buffer[..read];
+                let (forward, end) = self.scan_client(input);
+                self.client.held.extend_from_slice(&input[forward..]);
+                self.forward_to_server(&input[..forward], cx);
+                Poll::Ready(end)
             }
+            Ok(read) => self.forward_held(&buffer[..read], cx),
             Err(_) => Poll::Ready(Some(RelayEnd::ClientClosed)),
         })
     }
@@ -246,17 +258,29 @@ impl<'a> Relay<'a> {
         Poll::Ready(None)
     }
 
-    /// Walks `input`, writes what may go to the server and holds the rest back.
-    fn forward_to_server(&mut self, input: &[u8], cx: &mut Context<'_>) -> Turn {
-        let (forward, end) = self.scan_client(input);
-        self.client.held.extend_from_slice(&input[forward..]);
-        if forward > 0 {
-            self.state.forwarded = true;
-            self.observe_received(forward);
-            self.lease.connection().busy = true;
+    /// Looks at what is held with `more` behind it. A message that is looked into may take many reads to be complete:
+    /// what was held before is not copied again.
+    fn forward_held(&mut self, more: &[u8], cx: &mut Context<'_>) -> Turn {
+        let mut held = std::mem::take(&mut self.client.held);
+        held.extend_from_slice(more);
+        let (forward, end) = self.scan_client(&held);
+        self.forward_to_server(&held[..forward], cx);
+        held.advance(forward);
+        if !held.is_empty() {
+            self.client.held = held;
         }
-        let mut rest = &input[..forward];
-        if self.state.to_server.is_empty() && !rest.is_empty() {
+        Poll::Ready(end)
+    }
+
+    /// Writes what may go to the server, and keeps what it does not take yet.
+    fn forward_to_server(&mut self, mut rest: &[u8], cx: &mut Context<'_>) {
+        if rest.is_empty() {
+            return;
+        }
+        self.state.forwarded = true;
+        self.observe_received(rest.len());
+        self.lease.connection().busy = true;
+        if self.state.to_server.is_empty() {
             match self.lease.connection().stream.poll_write(cx, rest) {
                 Poll::Ready(Ok(written)) => rest = &rest[written..],
                 // The reason will be read from the server's side.
@@ -265,7 +289,6 @@ impl<'a> Relay<'a> {
             }
         }
         self.state.to_server.extend_from_slice(rest);
-        Poll::Ready(end)
     }
 
     /// Server to client.
