@@ -133,7 +133,8 @@ impl Session {
         self.registration.set_idle();
         lease.server().unlend();
         let cut = self.client.body_left > 0;
-        Some(match end {
+        let mid_answer = state.is_mid_answer();
+        let (end, report) = match end {
             RelayEnd::Complete => {
                 recover::give_back(lease);
                 return None;
@@ -169,7 +170,9 @@ impl Session {
             RelayEnd::Rejected(error) => {
                 (SessionEnd::Rejected, Some(ErrorReport::fatal(error.sqlstate, error.message)))
             }
-        })
+        };
+        // In the middle of a row, a report would be read as a part of it.
+        Some((end, report.filter(|_| !mid_answer)))
     }
 
     fn node_text(&self, lease: &Lease) -> String {
@@ -202,8 +205,18 @@ impl Session {
             Poll::Pending
         })
         .await;
-        registration.set_idle();
-        result
+        let Ok(mut lease) = result else {
+            registration.set_idle();
+            return result;
+        };
+        // From here a cancel goes to the server; one that still met the wait must not be lost.
+        registration.set_running(&lease.connection().cancel);
+        if registration.has(Signal::Cancel) {
+            registration.set_idle();
+            recover::give_back(lease);
+            return Err(NoServer::Cancelled);
+        }
+        Ok(lease)
     }
 
     /// Answers the message that needed a server connection. `Some`: the session ends.
