@@ -17,6 +17,8 @@ use std::time::Duration;
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest that ROLLBACK and DISCARD ALL may take.
 const RESET_TIMEOUT: Duration = Duration::from_secs(10);
+/// Largest ParameterStatus that is believed.
+const PARAMETER_STATUS_BYTES_MAX: u32 = 64 * 1024;
 
 /// Hands a clean connection back; one that a cancel is on its way to stays until the cancel has landed.
 pub(super) fn give_back(mut lease: Lease) {
@@ -40,6 +42,8 @@ pub(super) fn recover(mut lease: Lease, state: RelayState, cut: bool) {
         lease.connection().busy |= tracker.owed() > 0;
         return;
     }
+    // What the abandoned statements do to the session is told to nobody.
+    lease.connection().dirty |= tracker.owed() > 0 || tracker.needs_sync();
     tokio::spawn(async move {
         let mut state = state;
         match tokio::time::timeout(DRAIN_TIMEOUT, drain(lease.connection(), &mut state)).await {
@@ -79,7 +83,7 @@ async fn read_owed(connection: &mut ServerConnection, state: &mut RelayState) ->
         std::future::poll_fn(|cx| {
             with_scratch(|buffer| match ready!(connection.stream.poll_read(cx, buffer)) {
                 Ok(0) => std::task::Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
-                Ok(read) => std::task::Poll::Ready(state.drop_answers(&buffer[..read])),
+                Ok(read) => std::task::Poll::Ready(state.drop_answers(connection, &buffer[..read])),
                 Err(error) => std::task::Poll::Ready(Err(error)),
             })
         })
@@ -109,7 +113,7 @@ async fn reset(connection: &mut ServerConnection, status: TransactionStatus) -> 
 
 impl RelayState {
     /// Tracks answers that nobody gets any more.
-    fn drop_answers(&mut self, input: &[u8]) -> io::Result<()> {
+    fn drop_answers(&mut self, connection: &mut ServerConnection, input: &[u8]) -> io::Result<()> {
         let mut held = std::mem::take(&mut self.server_held);
         held.extend_from_slice(input);
         let mut at = 0;
@@ -125,6 +129,14 @@ impl RelayState {
                 let Some(body) = rest.get(HEADER_BYTES..header.frame_bytes()) else { break };
                 let ready = ReadyForQuery::parse(body).map_err(|_| io::ErrorKind::InvalidData)?;
                 self.tracker.ready_for_query(ready.status);
+            } else if header.tag == backend::tag::PARAMETER_STATUS {
+                if header.body_bytes > PARAMETER_STATUS_BYTES_MAX {
+                    return Err(io::ErrorKind::InvalidData.into());
+                }
+                let Some(body) = rest.get(HEADER_BYTES..header.frame_bytes()) else { break };
+                if !connection.report(body) {
+                    return Err(io::ErrorKind::InvalidData.into());
+                }
             } else {
                 self.tracker.server_message(header.tag);
             }
