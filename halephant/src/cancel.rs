@@ -135,11 +135,17 @@ impl SessionHandle {
 pub struct Sessions {
     shards: [Mutex<HashMap<u32, Arc<SessionHandle>>>; SHARDS],
     next: AtomicU32,
+    /// What every session was told, and whoever comes later is told, too.
+    told: AtomicU32,
 }
 
 impl Default for Sessions {
     fn default() -> Self {
-        Self { shards: Default::default(), next: AtomicU32::new(rand::random_range(1..0x4000_0000)) }
+        Self {
+            shards: Default::default(),
+            next: AtomicU32::new(rand::random_range(1..0x4000_0000)),
+            told: AtomicU32::new(0),
+        }
     }
 }
 
@@ -194,6 +200,8 @@ impl Sessions {
             });
             shard.insert(process_id, Arc::clone(&handle));
             drop(shard);
+            // Either this finds the signal, or whoever gives it finds the session.
+            handle.signals.fetch_or(self.told.load(Ordering::SeqCst), Ordering::AcqRel);
             return Ok(Registration { sessions: Arc::clone(self), handle });
         }
     }
@@ -213,8 +221,9 @@ impl Sessions {
         }
     }
 
-    /// Tells every session.
+    /// Tells every session, those to come included.
     pub fn signal_all(&self, signal: Signal) {
+        self.told.fetch_or(signal as u32, Ordering::SeqCst);
         for shard in &self.shards {
             let handles: Vec<_> =
                 shard.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
