@@ -171,15 +171,12 @@ async fn unread_bytes_are_told_to_the_process_that_asks() -> Result<()> {
         }
         session.server.write_all(&ready(b'I')).await?;
         let deadline = Instant::now() + DEADLINE;
-        let mut unread: libc::c_int = 0;
-        while unread != 6 {
+        loop {
+            let unread = rustix::io::ioctl_fionread(&session.client)?;
+            if unread == 6 {
+                break;
+            }
             ensure!(Instant::now() < deadline, "FIONREAD says {unread}, spliced: {spliced}");
-            #[allow(unsafe_code)]
-            // SAFETY: the request writes one int.
-            let status = unsafe {
-                libc::ioctl(std::os::fd::AsRawFd::as_raw_fd(&session.client), libc::FIONREAD, &raw mut unread)
-            };
-            ensure!(status == 0);
             tokio::task::yield_now().await;
         }
         session.client.read_exact(&mut [0; 6]).await?;
