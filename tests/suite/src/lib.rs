@@ -3,6 +3,7 @@
 
 pub mod client;
 pub mod encode;
+pub mod http;
 pub mod message;
 pub mod script;
 pub mod scripts;

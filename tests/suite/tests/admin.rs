@@ -1,0 +1,182 @@
+//! The admin API of a running halephant: what it says while clients come, work, wait and go.
+
+use anyhow::Result;
+use halephant_harness::port::Port;
+use halephant_harness::{Cluster, wait_for};
+use halephant_suite::http::{get, request};
+use halephant_suite::{Client, Stage, stage};
+use prometheus_parse::{Scrape, Value as Sample};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+const LIMIT: Duration = Duration::from_secs(30);
+const LISTS: [&str; 7] = ["clusters", "nodes", "pools", "servers", "clients", "queues", "config"];
+
+/// A stage with an admin API, and its port. One server connection for each pool.
+fn stage() -> Result<(Stage, u16, Port)> {
+    let port = Port::pick()?;
+    let number = port.number();
+    let options = BTreeMap::from([("app.secret".to_owned(), "hush".to_owned())]);
+    let stage = Stage::with(Cluster::builder(), |config| {
+        config
+            .set("admin.listen", format!("127.0.0.1:{number}"))
+            .set(&format!("cluster.main.pool.{}.max_connections.primary", stage::DATABASE), 1)
+            .set("cluster.main.topology.interval", "100ms")
+            .set(
+                &format!("cluster.main.pool.{}.user.{}.parameters.options", stage::DATABASE, stage::ROLE),
+                options,
+            )
+    })?;
+    Ok((stage, number, port))
+}
+
+fn list(port: u16, name: &str) -> Result<Vec<Value>> {
+    let answer = get(port, &format!("/admin/{name}"))?;
+    anyhow::ensure!(answer.status == 200, "{answer:?}");
+    Ok(answer.json()?.as_array().cloned().unwrap_or_default())
+}
+
+/// Waits until a list has one row for which `holds`.
+fn wait_for_row(port: u16, name: &str, holds: impl Fn(&Value) -> bool) -> Value {
+    let found = wait_for(name, LIMIT, || Ok(list(port, name)?.into_iter().find(&holds)));
+    found.unwrap_or_else(|error| panic!("{error:#}: {:#?}", list(port, name)))
+}
+
+#[test]
+fn lists_follow_what_clients_do() {
+    let (stage, port, _guard) = stage().expect("it starts");
+    assert!(list(port, "clients").expect("it answers").is_empty());
+    let mut first = stage.client().expect("it logs in");
+    let row = wait_for_row(port, "clients", |row| row["state"] == "idle");
+    assert_eq!(row["user"], stage::ROLE);
+    assert_eq!(row["database"], stage::DATABASE);
+    assert_eq!(row["role"], "primary");
+    assert_eq!(row["server_process_id"], Value::Null);
+
+    let pid = first.values("BEGIN; SELECT pg_backend_pid()").expect("it works").remove(0);
+    let pid: Value = pid.parse::<u32>().expect("a number").into();
+    let row = wait_for_row(port, "clients", |row| row["state"] == "idle_in_transaction");
+    assert_eq!(row["server_process_id"], pid);
+    let server = wait_for_row(port, "servers", |row| row["process_id"] == pid);
+    assert_eq!((&server["state"], &server["client_process_id"]), (&"used".into(), &row["process_id"]));
+
+    let login = stage.transaction();
+    let second = std::thread::spawn(move || Client::connect(&login)?.values("SELECT 1"));
+    let queue = wait_for_row(port, "queues", |row| row["depth"] == 1);
+    assert_eq!((&queue["pool"], &queue["role"]), (&stage::DATABASE.into(), &"primary".into()));
+    assert!(queue["oldest_wait_seconds"].as_f64().is_some_and(|wait| wait < 30.0), "{queue}");
+    let waiting = wait_for_row(port, "clients", |row| row["state"] == "waiting");
+    assert_eq!(waiting["waiting_for"], "a connection to a primary for pool app");
+    let pool = wait_for_row(port, "pools", |row| row["clients_waiting"] == 1);
+    assert_eq!((&pool["clients_active"], &pool["servers_used"]), (&1.into(), &1.into()));
+
+    first.values("COMMIT").expect("it works");
+    assert_eq!(second.join().expect("no panic").expect("it got its turn"), ["1"]);
+    wait_for_row(port, "clients", |row| row["state"] == "idle" && row["transactions"] == 1);
+    wait_for_row(port, "servers", |row| row["state"] == "idle" && row["client_process_id"].is_null());
+    drop(first);
+    wait_for("the client to be gone", LIMIT, || Ok(list(port, "clients")?.is_empty().then_some(())))
+        .expect("it left");
+}
+
+#[test]
+fn readiness_follows_the_primary() {
+    let (mut stage, port, _guard) = stage().expect("it starts");
+    // It listens before it has asked every node for its role.
+    let ready = || Ok(Some(get(port, "/readyz")?).filter(|answer| answer.status == 200));
+    let answer = wait_for("to be ready", LIMIT, ready).expect("there is a primary").json().expect("JSON");
+    assert_eq!(answer["ready"], true);
+    assert_eq!(get(port, "/healthz").expect("it answers").status, 200);
+    stage.cluster.node_mut(0).kill().expect("it runs");
+    let not_ready = || Ok(Some(get(port, "/readyz")?).filter(|answer| answer.status == 503));
+    let answer =
+        wait_for("not to be ready", LIMIT, not_ready).expect("the primary is gone").json().expect("JSON");
+    assert_eq!(answer["clusters"][0]["reason"], "no primary (0 replicas, 1 unreachable)");
+    assert_eq!(get(port, "/healthz").expect("it answers").status, 200);
+    stage.cluster.node_mut(0).start().expect("it recovers");
+    wait_for("to be ready again", LIMIT, ready).expect("the primary is back");
+}
+
+#[test]
+fn every_answer_is_documented_and_nothing_can_be_changed() {
+    let (_stage, port, _guard) = stage().expect("it starts");
+    let document = get(port, "/openapi.json").expect("it answers").json().expect("JSON");
+    let paths = document["paths"].as_object().expect("paths");
+    for name in LISTS {
+        assert!(paths.contains_key(&format!("/admin/{name}")), "{name}");
+    }
+    for path in paths.keys() {
+        let answer = get(port, path).expect("it answers");
+        let responses = &document["paths"][path]["get"]["responses"];
+        let documented = &responses[answer.status.to_string()]["content"];
+        let kind = answer.header("content-type").expect("a content type");
+        let kind = kind.split(';').next().expect("one part");
+        assert!(documented.get(kind).is_some(), "{path}: {} {kind} in {responses}", answer.status);
+        for method in ["POST", "PUT", "DELETE", "PATCH"] {
+            assert_eq!(request(port, method, path).expect("it answers").status, 405, "{method} {path}");
+        }
+    }
+    for page in ["/", "/docs"] {
+        let answer = get(port, page).expect("it answers");
+        let policy = answer.header("content-security-policy").expect("a policy");
+        assert!(policy.contains("default-src 'none'") && answer.body.starts_with("<!doctype html>"));
+        // Nothing from elsewhere.
+        assert!(!answer.body.contains("http://") && !answer.body.contains("https://"), "{page}");
+    }
+    assert_eq!(get(port, "/nothing").expect("it answers").status, 404);
+    let config = get(port, "/admin/config").expect("it answers");
+    assert!(!config.body.contains("hush") && config.body.contains("\"***\""), "{}", config.body);
+    let config = config.json().expect("JSON");
+    assert_eq!(config["cluster"]["main"]["pool"][stage::DATABASE]["max_connections"]["primary"], 1);
+}
+
+#[test]
+fn metrics_count_what_happened() {
+    let (stage, port, _guard) = stage().expect("it starts");
+    let mut client = stage.client().expect("it logs in");
+    for _ in 0..5 {
+        client.values("SELECT repeat('x', 1000)").expect("it works");
+    }
+    client.values("LISTEN news").expect("it works");
+    let scrape = || -> Result<Scrape> {
+        let text = get(port, "/metrics")?.body;
+        Ok(Scrape::parse(text.lines().map(|line| Ok(line.to_owned())))?)
+    };
+    let value = |scrape: &Scrape, name: &str, labels: &[(&str, &str)]| {
+        scrape
+            .samples
+            .iter()
+            .filter(|sample| {
+                sample.metric == name
+                    && labels.iter().all(|(key, value)| sample.labels.get(key) == Some(value))
+            })
+            .map(|sample| match &sample.value {
+                Sample::Counter(value) | Sample::Gauge(value) => *value,
+                Sample::Histogram(buckets) => buckets.last().map_or(0.0, |bucket| bucket.count),
+                other => panic!("{other:?}"),
+            })
+            .sum::<f64>()
+    };
+    let pool = [("db_client_connection_pool_name", stage::DATABASE)];
+    let scrape = wait_for("6 transactions", LIMIT, || {
+        let scrape: Scrape = scrape()?;
+        Ok((value(&scrape, "halephant_transaction_duration_seconds", &pool) == 6.0).then_some(scrape))
+    })
+    .expect("they ended");
+    assert_eq!(value(&scrape, "halephant_statement_duration_seconds", &pool), 6.0);
+    assert_eq!(value(&scrape, "db_client_connection_create_time_seconds", &pool), 1.0);
+    assert!(value(&scrape, "db_client_connection_wait_time_seconds", &pool) >= 6.0);
+    assert!(value(&scrape, "halephant_relay_bytes_total", &[("direction", "to_client")]) > 5000.0);
+    assert_eq!(value(&scrape, "halephant_pins_total", &[("reason", "listen")]), 1.0);
+    assert_eq!(value(&scrape, "db_server_healthy", &[("halephant_role", "primary")]), 1.0);
+    assert_eq!(value(&scrape, "db_client_connection_max", &pool), 1.0);
+    let used = [pool[0], ("db_client_connection_state", "used")];
+    assert_eq!(value(&scrape, "db_client_connection_count", &used), 1.0);
+    assert_eq!(value(&scrape, "halephant_client_connections", &[("state", "idle")]), 1.0);
+    assert_eq!(value(&scrape, "halephant_client_accepted_total", &[]), 2.0, "the harness's own is one");
+    for outcome in ["success", "restart_required", "parse_failed"] {
+        assert!(scrape.samples.iter().any(|sample| sample.metric == "halephant_config_reloads_total"
+            && sample.labels.get("outcome") == Some(outcome)));
+    }
+}
