@@ -14,6 +14,8 @@ mod prefilter;
 mod sanitize;
 pub mod statements;
 mod summary;
+#[cfg(test)]
+mod tests;
 
 pub use classify::classify;
 pub use prefilter::may_have_effects;

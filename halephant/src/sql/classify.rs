@@ -15,7 +15,11 @@ use super::cursor::Cursor;
 use super::effect::{Effect, Effects, Statement, Unknown};
 use super::statements::Statements;
 
-/// What the statements of a text do to the session. Linear in the text.
+/// What the statements of a text do to the session. The server reads all of a text before it runs any of it, so one dialect
+/// holds for all.
+///
+/// Time is linear in the text, and so is memory: each statement and effect of a few bytes of text takes over a hundred. The
+/// caller bounds the text.
 #[must_use]
 pub fn classify(text: &[u8], dialect: Dialect) -> Effects<'_> {
     if !dialect.can_lex(text) {

@@ -133,11 +133,12 @@ impl<'a> Cursor<'a> {
         Some(literal::number(token, self.lexer.text(), negative))
     }
 
-    /// The escape character of a `U&` token before it.
+    /// The escape character of a `U&` token before it: UESCAPE and a string that is no `U&` itself.
     fn uescape(&mut self) -> u8 {
         let mut ahead = self.clone();
         if ahead.word("uescape")
-            && let Some(Datum::Text(escape)) = ahead.string()
+            && let Some(token) = ahead.bump().filter(|token| token.kind != TokenKind::UnicodeString)
+            && let Datum::Text(escape) = literal::string(token, ahead.lexer.text(), b'\\')
             && let &[escape] = escape.as_ref()
         {
             *self = ahead;

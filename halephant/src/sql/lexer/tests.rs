@@ -158,7 +158,7 @@ fn a_clone_looks_ahead() {
 /// Texts that cost a naive scanner time in the square of their length; a second pass over one would take hours.
 #[test]
 fn hostile_texts_are_read_in_linear_time() {
-    const BYTES: usize = 1 << 20;
+    const BYTES: usize = 256 << 10;
     let repeated = |unit: &str| unit.repeat(BYTES / unit.len());
     for text in [
         repeated("/*"),

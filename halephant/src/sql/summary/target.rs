@@ -1,6 +1,6 @@
 //! Where in a statement the names of tables and functions are that it works on.
 
-use super::Summary;
+use super::{SUMMARY_BYTES_MAX, Summary};
 use crate::sql::cursor::Cursor;
 use crate::sql::keywords::can_name_table;
 use crate::sql::lexer::TokenKind;
@@ -166,7 +166,7 @@ fn whole_name(cursor: &mut Cursor) -> String {
     while let Some(token) = cursor.peek().filter(|token| token.is_name()) {
         cursor.bump();
         name.push_str(&String::from_utf8_lossy(cursor.text(token)));
-        if !cursor.symbol(b'.') {
+        if name.len() > SUMMARY_BYTES_MAX || !cursor.symbol(b'.') {
             break;
         }
         name.push('.');
