@@ -212,6 +212,11 @@ impl<'a> Relay<'a> {
                 self.state.to_server = BytesMut::new();
             }
         }
+        if self.state.terminated && self.state.tracker.copy_open() {
+            // PostgreSQL does not take Terminate for an end within a COPY: its error is for the client to see.
+            self.state.terminated = false;
+            return self.forward_held(&[], cx);
+        }
         if self.state.terminated {
             return if self.state.tracker.owed() == 0 {
                 Poll::Ready(Some(RelayEnd::Terminated))
@@ -220,7 +225,7 @@ impl<'a> Relay<'a> {
             };
         }
         if self.state.half_closed.is_some() {
-            return if self.state.tracker.owed() == 0 {
+            return if self.expects_nothing() {
                 Poll::Ready(Some(RelayEnd::ClientClosed))
             } else {
                 Poll::Pending
@@ -251,11 +256,16 @@ impl<'a> Relay<'a> {
     }
 
     fn client_closed(&mut self) -> Turn {
-        if self.state.tracker.owed() == 0 || self.client.body_left > 0 {
+        if self.expects_nothing() || self.client.body_left > 0 {
             return Poll::Ready(Some(RelayEnd::ClientClosed));
         }
         self.state.half_closed = Some(Box::pin(tokio::time::sleep(HALF_CLOSED_TIMEOUT)));
         Poll::Ready(None)
+    }
+
+    /// No answer comes to a client that sends nothing more; a COPY waits for its data.
+    fn expects_nothing(&self) -> bool {
+        self.state.tracker.owed() == 0 || self.state.tracker.copy_open()
     }
 
     /// Looks at what is held with `more` behind it. A message that is looked into may take many reads to be complete:

@@ -33,7 +33,7 @@ impl Relay<'_> {
                 Ok(None) => return (at, None),
                 Err(error) => return (at, Some(RelayEnd::ClientViolation(error))),
             };
-            if header.tag == frontend::tag::TERMINATE {
+            if header.tag == frontend::tag::TERMINATE && !self.state.tracker.copy_open() {
                 self.state.terminated = true;
                 return (at, None);
             }

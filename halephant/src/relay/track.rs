@@ -102,6 +102,11 @@ impl Tracker {
         self.unsynced || self.skipping
     }
 
+    /// Statements of the extended protocol ran, or run, in a transaction that the next Sync would commit.
+    pub fn commits_at_sync(&self) -> bool {
+        self.unsynced
+    }
+
     pub fn copy_open(&self) -> bool {
         self.copy_in || self.copy_both
     }

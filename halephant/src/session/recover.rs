@@ -37,7 +37,9 @@ pub(super) fn give_back(mut lease: Lease) {
 /// Ends what a client left behind, in the background. `cut`: its last message was not complete.
 pub(super) fn recover(mut lease: Lease, state: RelayState, cut: bool) {
     let tracker = &state.tracker;
-    if cut || tracker.in_doubt() || tracker.copy_open() || !state.can_continue() {
+    // A client that left without Sync left a transaction that must not be committed, and closing rolls it back.
+    let closes = tracker.in_doubt() || tracker.copy_open() || tracker.commits_at_sync();
+    if cut || closes || !state.can_continue() {
         // Dropping it closes it, and cancels what still runs.
         lease.connection().busy |= tracker.owed() > 0;
         return;
