@@ -40,8 +40,6 @@ pub struct Pool {
     workers: Workers,
     state: Mutex<State>,
     next_waiter: AtomicU64,
-    /// The last failure to open a connection, told to waiters whose time runs out.
-    last_failure: Mutex<Option<Arc<OpenError>>>,
     registry: Arc<Registry>,
     metrics: Arc<PoolMetrics>,
 }
@@ -67,7 +65,6 @@ impl Pool {
             workers,
             state,
             next_waiter: AtomicU64::new(0),
-            last_failure: Mutex::new(None),
             registry: Arc::default(),
             metrics: Arc::default(),
         })
@@ -168,17 +165,12 @@ impl Pool {
         let error = Arc::new(error);
         self.log_failure(user, node, &error);
         self.cluster.refresh();
-        *self.last_failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&error));
         let mut wait = Duration::ZERO;
         self.decide(|state, limits, steps| {
-            wait = state.open_failed(user, node);
-            let served = state.users[user.0]
-                .nodes
-                .iter()
-                .any(|node| node.connections > node.opening + node.closing + 1);
+            wait = state.open_failed(user, node, &error);
             if let Some(role) = self.cluster.node(node).role()
                 && error.is_permanent()
-                && !served
+                && !state.has_other(limits, user, role, node)
             {
                 for waiter in state.drain_waiters(user, role) {
                     steps.push(Step::Grant(waiter, Err(Arc::clone(&error))));

@@ -5,6 +5,8 @@ mod authenticate;
 pub mod cancel;
 pub mod connection;
 pub mod error;
+#[cfg(test)]
+pub(crate) mod fake;
 mod open;
 pub mod parameters;
 pub mod query;

@@ -5,8 +5,8 @@ use super::waiter::{Waiter, WaiterId, Waiting};
 use super::{CheckoutError, Lease, Pool, UserIndex};
 use crate::net::Role;
 use crate::server::parameters::SessionParameters;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
@@ -54,7 +54,7 @@ impl Pool {
     }
 
     /// The part of a checkout that stands in the queue.
-    async fn wait(self: &Arc<Self>, user: UserIndex, role: Role) -> Result<Lease, CheckoutError> {
+    pub(super) async fn wait(self: &Arc<Self>, user: UserIndex, role: Role) -> Result<Lease, CheckoutError> {
         let after = self.settings.checkout_timeout;
         let deadline = tokio::time::Instant::now() + after;
         let id = WaiterId(self.next_waiter.fetch_add(1, Ordering::Relaxed));
@@ -111,8 +111,7 @@ impl Pool {
         let state = self.lock();
         let connected =
             |state: &State| state.users[user.0].nodes.iter().any(|node| node.connections > node.opening);
-        let last = self.last_failure.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        match last {
+        match state.users[user.0].last_failure.clone() {
             Some(last) if !connected(&state) => CheckoutError::Unreachable { last, after },
             _ => CheckoutError::Timeout { limit: state::limit_text(&limits, &state, user, role), after },
         }

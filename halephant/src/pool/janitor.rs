@@ -11,13 +11,12 @@ impl Pool {
     pub fn tend(self: &Arc<Self>) {
         let now = Instant::now();
         self.decide(|state, limits, steps| {
-            for user in (0..state.users.len()).map(UserIndex) {
-                for node in (0..self.cluster.len()).map(NodeIndex) {
-                    state.expire(limits, user, node, now, steps);
-                    state.refill(limits, user, node, now, steps);
-                }
-            }
+            let users = || (0..self.settings.users.len()).map(UserIndex);
+            let nodes = || (0..self.cluster.len()).map(NodeIndex);
+            users().for_each(|user| nodes().for_each(|node| state.expire(limits, user, node, now, steps)));
+            // Who waits comes before what is kept for later.
             state.open_for_all(limits, steps);
+            users().for_each(|user| nodes().for_each(|node| state.refill(limits, user, node, now, steps)));
         });
     }
 
@@ -70,6 +69,12 @@ impl State {
             }
         }
         ending.into_iter().for_each(|lease| self.retire(lease, steps));
+        // The node's role, and with it the limit, may have changed.
+        while self.is_over_limit(limits, user, node)
+            && let Some(lease) = self.users[user.0].nodes[node.0].idle.pop_front()
+        {
+            self.retire(lease, steps);
+        }
     }
 
     /// Opens towards min_connections; the limits and the back-off after failures hold here too.

@@ -5,16 +5,20 @@ use super::registry::ServerState;
 use super::settings::{PoolSettings, RoleLimits, UserSettings};
 use super::waiter::{Grant, Waiter, WaiterId};
 use crate::net::Role;
+use crate::server::OpenError;
 use crate::server::parameters::SessionParameters;
 use crate::topology::{Cluster, NodeIndex};
 use crate::worker::WorkerId;
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Connections that are being opened to one node at a time: a login storm reaches PostgreSQL as a queue.
 pub const OPENING_PER_NODE_MAX: u32 = 8;
 /// Idle connections looked at for one that fits best.
 const IDLE_SCAN_MAX: usize = 8;
+/// A user without any connection waits for at most this part of checkout_timeout for another one's to come back.
+const TURNS_PER_CHECKOUT_TIMEOUT: u32 = 4;
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
 
@@ -34,6 +38,8 @@ pub(super) struct UserState {
     pub(super) nodes: Vec<NodeUse>,
     /// First come, first served, whichever node serves; indexed by role.
     waiting: [VecDeque<Waiter>; 2],
+    /// Why a connection could not be opened, until one could: told to waiters whose time runs out.
+    pub(super) last_failure: Option<Arc<OpenError>>,
 }
 
 /// One user's connections to one node.
@@ -96,6 +102,7 @@ impl State {
         let user = || UserState {
             nodes: std::iter::repeat_with(NodeUse::default).take(nodes).collect(),
             waiting: [VecDeque::new(), VecDeque::new()],
+            last_failure: None,
         };
         Self {
             users: std::iter::repeat_with(user).take(users).collect(),
@@ -164,8 +171,7 @@ impl State {
         found.is_some_and(|at| waiting.remove(at).is_some())
     }
 
-    /// Opens what the waiters of one user need and the limits allow; makes room where other users' idle connections
-    /// hold it.
+    /// Serves the waiters of one user from what is idle, and opens what the others of them need and the limits allow.
     pub(super) fn open_for_waiters(
         &mut self,
         limits: &Limits<'_>,
@@ -176,24 +182,40 @@ impl State {
         if self.closed {
             return;
         }
-        let now = Instant::now();
-        loop {
-            let coming: u32 =
-                limits.candidates(role).map(|node| self.users[user.0].nodes[node.0].opening).sum();
-            if self.waiting(user, role).len() <= coming as usize {
-                return;
+        self.serve_idle(limits, user, role, steps);
+        while self.open_one(limits, user, role, steps) {}
+    }
+
+    /// Gives idle connections to waiters. There are both where a connection came back, or a node changed its role,
+    /// between a client's look at what is idle and its place in the queue.
+    fn serve_idle(&mut self, limits: &Limits<'_>, user: UserIndex, role: Role, steps: &mut Vec<Step>) {
+        for node in limits.candidates(role) {
+            let user = &mut self.users[user.0];
+            let waiting = &mut user.waiting[role as usize];
+            while !waiting.is_empty()
+                && let Some(lease) = user.nodes[node.0].idle.pop_back()
+            {
+                lease.server.set_state(ServerState::Used);
+                steps.extend(waiting.pop_front().map(|waiter| Step::Grant(waiter, Ok(lease))));
             }
-            if let Some(node) = self.open_candidate(limits, user, role, now) {
-                self.reserve(user, node);
-                steps.push(Step::Open(user, node));
-                continue;
-            }
-            match self.evict_for(limits, user, role, now) {
-                Some(lease) => steps.push(Step::Close(lease)),
-                None => return,
-            }
-            return;
         }
+    }
+
+    /// Opens one more connection if the waiters of a user need it and the limits allow it (`true`); makes room where
+    /// other users' idle connections hold it.
+    fn open_one(&mut self, limits: &Limits<'_>, user: UserIndex, role: Role, steps: &mut Vec<Step>) -> bool {
+        let now = Instant::now();
+        let coming: u32 = limits.candidates(role).map(|node| self.users[user.0].nodes[node.0].opening).sum();
+        if self.waiting(user, role).len() <= coming as usize {
+            return false;
+        }
+        if let Some(node) = self.open_candidate(limits, user, role, now) {
+            self.reserve(user, node);
+            steps.push(Step::Open(user, node));
+            return true;
+        }
+        steps.extend(self.evict_for(limits, user, role, now).map(Step::Close));
+        false
     }
 
     pub(super) fn may_open(
@@ -227,22 +249,41 @@ impl State {
 
     /// Takes the longest idle connection of another user on a node where only the pool's limit is in the way.
     fn evict_for(&mut self, limits: &Limits<'_>, user: UserIndex, role: Role, now: Instant) -> Option<Lease> {
-        let node = limits.candidates(role).find(|&node| {
-            self.may_open(limits, user, node, role, now)
-                && self.users.iter().all(|other| other.nodes[node.0].closing == 0)
-        })?;
-        let (other, _) = self
-            .users
-            .iter()
-            .enumerate()
-            .filter(|&(other, _)| other != user.0)
-            .filter_map(|(other, state)| Some((other, state.nodes[node.0].idle.front()?.idle_since)))
-            .min_by_key(|&(_, since)| since)?;
-        let evicted = self.use_of(UserIndex(other), node);
-        let mut lease = evicted.idle.pop_front()?;
-        evicted.closing += 1;
-        lease.slot.closing = true;
+        let oldest = |node: NodeIndex| {
+            let others = self.users.iter().enumerate().filter(|&(other, _)| other != user.0);
+            let idle = others.filter_map(|(other, state)| {
+                Some((state.nodes[node.0].idle.front()?.idle_since, UserIndex(other), node))
+            });
+            idle.min_by_key(|&(since, ..)| since)
+        };
+        let (_, other, node) = limits
+            .candidates(role)
+            .filter(|&node| self.may_open(limits, user, node, role, now) && self.closing(node) == 0)
+            .filter_map(oldest)
+            .min_by_key(|&(since, ..)| since)?;
+        let mut lease = self.use_of(other, node).idle.pop_front()?;
+        self.mark_closing(&mut lease.slot);
         Some(lease)
+    }
+
+    /// Connections to a node that are about to make room.
+    fn closing(&self, node: NodeIndex) -> u32 {
+        self.users.iter().map(|user| user.nodes[node.0].closing).sum()
+    }
+
+    /// Connections of one user to nodes of a role, those about to end not counted.
+    fn held(&self, limits: &Limits<'_>, user: UserIndex, role: Role) -> u32 {
+        let nodes = &self.users[user.0].nodes;
+        limits.candidates(role).map(|node| nodes[node.0].connections - nodes[node.0].closing).sum()
+    }
+
+    /// Whether a user has more connections to a node, or all users together have, than its role allows; those about
+    /// to end not counted.
+    pub(super) fn is_over_limit(&self, limits: &Limits<'_>, user: UserIndex, node: NodeIndex) -> bool {
+        let Some(role) = limits.role(node) else { return true };
+        let own = &self.users[user.0].nodes[node.0];
+        own.connections - own.closing > limits.user_max(user, role)
+            || self.node_total(node) - self.closing(node) > limits.pool_max(role)
     }
 
     pub(super) fn reserve(&mut self, user: UserIndex, node: NodeIndex) {
@@ -260,11 +301,20 @@ impl State {
         node_use.opening -= 1;
         node_use.failures = 0;
         node_use.not_before = None;
+        self.users[user.0].last_failure = None;
         self.settle(limits, lease, steps);
+        // Of the openings to one node at a time, one more may begin.
+        self.open_for_all(limits, steps);
     }
 
     /// A connection could not be opened; its slot is still held by the caller. Returns when to try again.
-    pub(super) fn open_failed(&mut self, user: UserIndex, node: NodeIndex) -> Duration {
+    pub(super) fn open_failed(
+        &mut self,
+        user: UserIndex,
+        node: NodeIndex,
+        error: &Arc<OpenError>,
+    ) -> Duration {
+        self.users[user.0].last_failure = Some(Arc::clone(error));
         self.opening[node.0] -= 1;
         let node_use = self.use_of(user, node);
         node_use.opening -= 1;
@@ -273,6 +323,19 @@ impl State {
         let wait = doubled.mul_f64(rand::random_range(0.5..1.0));
         node_use.not_before = Some(Instant::now() + wait);
         wait
+    }
+
+    /// Whether a user has, or is about to have, a connection to a node of `role` beside the one that just failed to
+    /// open on `failed`.
+    pub(super) fn has_other(
+        &self,
+        limits: &Limits<'_>,
+        user: UserIndex,
+        role: Role,
+        failed: NodeIndex,
+    ) -> bool {
+        let is_candidate = limits.role(failed) == Some(role);
+        self.held(limits, user, role) > u32::from(is_candidate)
     }
 
     /// Takes every waiter of a user, for an error that waiting cannot mend.
@@ -285,10 +348,7 @@ impl State {
         let Slot { user, node, .. } = lease.slot;
         let role = limits.role(node);
         let now = Instant::now();
-        let over_limit = role.is_none_or(|role| {
-            self.users[user.0].nodes[node.0].connections > limits.user_max(user, role)
-                || self.node_total(node) > limits.pool_max(role)
-        });
+        let over_limit = self.is_over_limit(limits, user, node);
         if self.closed || over_limit || lease.expires <= now {
             self.retire(lease, steps);
             return;
@@ -318,23 +378,23 @@ impl State {
         }
     }
 
-    /// Whether another user waits for the pool's limit and has two connections fewer, or this one does not need its
-    /// connection: then it gives way. The difference keeps two busy users from trading one connection forever.
+    /// Whether another user waits for the pool's limit, and this one does not need its connection, has two more than
+    /// the other, or keeps it from having any. The difference keeps two busy users from trading one connection for
+    /// ever; where there is but one for both, they take turns.
     fn owes_room(&self, limits: &Limits<'_>, user: UserIndex, node: NodeIndex, role: Role) -> bool {
-        if self.node_total(node) < limits.pool_max(role) {
+        if self.node_total(node) < limits.pool_max(role) || self.closing(node) > 0 {
             return false;
         }
-        let closing: u32 = self.users.iter().map(|other| other.nodes[node.0].closing).sum();
-        let needed = self.waiting(user, role).front().is_some();
+        let turn = limits.settings.checkout_timeout / TURNS_PER_CHECKOUT_TIMEOUT;
+        let own = self.waiting(user, role).front();
         let mine = self.users[user.0].nodes[node.0].connections;
-        closing == 0
-            && (0..self.users.len()).map(UserIndex).any(|other| {
-                let theirs = self.users[other.0].nodes[node.0].connections;
-                other != user
-                    && !self.waiting(other, role).is_empty()
-                    && theirs < limits.user_max(other, role)
-                    && (!needed || theirs + 1 < mine)
-            })
+        (0..self.users.len()).map(UserIndex).filter(|&other| other != user).any(|other| {
+            let theirs = self.users[other.0].nodes[node.0].connections;
+            let Some(first) = self.waiting(other, role).front() else { return false };
+            let starves = || self.held(limits, other, role) == 0 && first.since.elapsed() >= turn;
+            theirs < limits.user_max(other, role)
+                && own.is_none_or(|own| theirs + 1 < mine || (first.id < own.id && starves()))
+        })
     }
 
     /// A slot is free again.
@@ -344,13 +404,28 @@ impl State {
         node_use.closing -= u32::from(slot.closing);
     }
 
-    /// Everybody who waits, for what a freed slot or a changed role makes possible.
+    /// Everybody who waits, for what a freed slot or a changed role makes possible: one connection at a time, to the
+    /// user that has the fewest, and among equals to the one that waits longest.
     pub(super) fn open_for_all(&mut self, limits: &Limits<'_>, steps: &mut Vec<Step>) {
+        if self.closed {
+            return;
+        }
+        let mut needy = Vec::new();
         for user in (0..self.users.len()).map(UserIndex) {
             for role in Role::ALL {
                 if !self.waiting(user, role).is_empty() {
-                    self.open_for_waiters(limits, user, role, steps);
+                    self.serve_idle(limits, user, role, steps);
+                    needy.push((user, role));
                 }
+            }
+        }
+        while let Some(next) = (0..needy.len()).min_by_key(|&at| {
+            let (user, role) = needy[at];
+            (self.held(limits, user, role), self.waiting(user, role).front().map(|waiter| waiter.id))
+        }) {
+            let (user, role) = needy[next];
+            if !self.open_one(limits, user, role, steps) {
+                needy.swap_remove(next);
             }
         }
     }
@@ -363,9 +438,12 @@ pub(super) fn limit_text(limits: &Limits<'_>, state: &State, user: UserIndex, ro
     let at_user_limit = settings.max_connections.is_some()
         && limits.candidates(role).all(|node| state.users[user.0].nodes[node.0].connections >= user_max);
     let pool = &limits.settings.name;
-    if at_user_limit && user_max < limits.pool_max(role) {
+    let pool_max = limits.pool_max(role);
+    if at_user_limit && user_max < pool_max {
         format!("pool \"{pool}\", user \"{}\": max_connections.{role} = {user_max} is reached", settings.name)
+    } else if limits.candidates(role).all(|node| state.node_total(node) >= pool_max) {
+        format!("pool \"{pool}\": max_connections.{role} = {pool_max} is reached")
     } else {
-        format!("pool \"{pool}\": max_connections.{role} = {} is reached", limits.pool_max(role))
+        format!("pool \"{pool}\": none could be opened in time")
     }
 }
