@@ -40,7 +40,7 @@ fn watch(stage: &Stage, name: &str, load: &Pgbench, login: &Login) -> usize {
         let report = report.expect("pgbench runs");
         eprintln!("{name}: {:.0} tps, {} transactions, {most} connections", report.tps, report.transactions);
         assert_eq!((report.failed, &report.errors), (0, &Vec::new()), "{name}");
-        assert!(report.transactions >= u64::from(CLIENTS), "{name}: {report:?}");
+        assert!(report.transactions > 0, "{name}: {report:?}");
         most
     })
 }

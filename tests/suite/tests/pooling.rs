@@ -126,9 +126,21 @@ fn idle_connections_are_closed_down_to_the_minimum() {
     }
     let down = || Ok((stage.server_connections()? == 2).then_some(()));
     wait_for("idle connections to be closed", LIMIT, down).expect("down to two");
-    // What the minimum is worth: those that end are opened again, though nobody asks.
-    stage.end_server_connections().expect("the superuser may");
-    wait_for("the minimum to be filled", LIMIT, down).expect("up to two");
+}
+
+/// Nobody asks for a connection, and those that are too old are replaced all the same.
+#[test]
+fn the_minimum_is_filled_again() {
+    let stage = Stage::with(Cluster::builder(), |config| {
+        config
+            .set("cluster.main.pool.app.max_lifetime", "1s")
+            .set("cluster.main.pool.app.user.app.min_connections.primary", 2)
+    });
+    let stage = stage.expect("it starts");
+    let mut client = stage.client().expect("it may log in");
+    let first = client.value("SELECT pg_backend_pid()").expect("it answers");
+    let others = format!("SELECT count(*) FROM pg_stat_activity WHERE usename = 'app' AND pid <> {first}");
+    stage.wait_until(&others, "2", LIMIT).expect("two others");
 }
 
 #[test]
