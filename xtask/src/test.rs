@@ -4,6 +4,7 @@ use anyhow::Result;
 use clap::Args;
 use halephant_harness::postgres::Binaries;
 use halephant_harness::proxy::binary;
+use std::path::Path;
 use std::process::Command;
 
 use crate::cargo;
@@ -23,18 +24,42 @@ pub fn run(options: &Options) -> Result<()> {
     eprintln!("PostgreSQL {} in {}", binaries.version, binaries.directory().display());
     let halephant = cargo::build_halephant(options.release)?;
 
+    let features = features();
     let nextest = cargo::has("nextest");
     if nextest && options.arguments.is_empty() {
         // What nextest leaves out. First, so that the last line is that of the run that counts.
         cargo::run(with_profile(
-            cargo::command().args(["test", "--workspace", "--doc", "--quiet"]),
+            cargo::command().args(["test", "--workspace", "--doc", "--quiet"]).args(features),
             options,
         ))?;
     }
     let mut runner = cargo::command();
     runner.args(if nextest { &["nextest", "run"][..] } else { &["test"] }).arg("--workspace");
-    runner.env(binary::VARIABLE, halephant).args(&options.arguments);
+    runner.env(binary::VARIABLE, halephant).args(features).args(&options.arguments);
     cargo::run(with_profile(&mut runner, options))
+}
+
+/// The comparison with PostgreSQL's own parser wants libclang to build. CI has it: there, its absence is an error.
+fn features() -> &'static [&'static str] {
+    if std::env::var_os("CI").is_some() || has_libclang() {
+        return &["--features", "halephant-sql-oracle/postgres"];
+    }
+    eprintln!("left out: the SQL lexer against PostgreSQL's own parser (install libclang-dev for it)");
+    &[]
+}
+
+/// Where bindgen looks for it: what it is told, and the places of the distributions' packages.
+fn has_libclang() -> bool {
+    let holds = |directory: &Path| {
+        let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+        entries.into_iter().any(|entry| entry.file_name().to_string_lossy().starts_with("libclang"))
+    };
+    let llvm = std::fs::read_dir("/usr/lib").into_iter().flatten().flatten();
+    std::env::var_os("LIBCLANG_PATH").is_some()
+        || llvm
+            .filter(|entry| entry.file_name().to_string_lossy().starts_with("llvm"))
+            .any(|entry| holds(&entry.path().join("lib")))
+        || [Path::new("/usr/lib/x86_64-linux-gnu"), Path::new("/usr/lib64")].into_iter().any(holds)
 }
 
 fn with_profile<'a>(cargo: &'a mut Command, options: &Options) -> &'a mut Command {
