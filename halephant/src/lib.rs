@@ -5,6 +5,7 @@ pub mod auth;
 pub mod cancel;
 pub mod cli;
 pub mod config;
+pub mod console;
 pub mod net;
 pub mod overview;
 pub mod pool;
