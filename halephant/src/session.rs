@@ -251,3 +251,6 @@ impl Session {
         None
     }
 }
+
+#[cfg(test)]
+mod tests;

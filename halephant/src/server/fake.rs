@@ -140,3 +140,24 @@ impl Opener for Fake {
         })
     }
 }
+
+/// Opens connections and hands their servers' ends to a test. A CancelRequest for one is taken and closed.
+#[derive(Debug)]
+pub(crate) struct Handed(pub(crate) tokio::sync::mpsc::UnboundedSender<TcpStream>);
+
+impl Opener for Handed {
+    fn open<'a>(&'a self, _: &'a NodeAddress, _: Login<'a>) -> OpenFuture<'a> {
+        Box::pin(async move {
+            let cancels = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+            let address = cancels.local_addr().expect("the listener is bound");
+            tokio::spawn(async move { while cancels.accept().await.is_ok() {} });
+            let (ours, theirs) = socket_pair().await;
+            let mut reported = ReportedParameters::default();
+            assert!(reported.set("client_encoding", "UTF8"));
+            // The test may be over.
+            let _ = self.0.send(theirs);
+            let cancel = CancelTarget::new(address, 1, &[0; 4]);
+            Ok(ServerConnection::new(Stream::Tcp(ours), cancel, reported))
+        })
+    }
+}
