@@ -153,7 +153,7 @@ impl Opener for Handed {
             tokio::spawn(async move { while cancels.accept().await.is_ok() {} });
             let (ours, theirs) = socket_pair().await;
             let mut reported = ReportedParameters::default();
-            assert!(reported.set("client_encoding", "UTF8"));
+            assert!(reported.set("client_encoding", "UTF8") && reported.set("TimeZone", "UTC"));
             // The test may be over.
             let _ = self.0.send(theirs);
             let cancel = CancelTarget::new(address, 1, &[0; 4]);

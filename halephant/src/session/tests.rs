@@ -104,7 +104,7 @@ impl Stage {
         let registration = self.sessions.register(false, details).expect("random bytes");
         let process_id = registration.process_id();
         let mut known = ReportedParameters::default();
-        assert!(known.set("client_encoding", "UTF8"));
+        assert!(known.set("client_encoding", "UTF8") && known.set("TimeZone", "UTC"));
         let wanted: SessionParameters = wanted.iter().map(|&(n, v)| (n.to_owned(), v.to_owned())).collect();
         let client = Client {
             stream: Stream::Tcp(ours),
