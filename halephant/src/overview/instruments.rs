@@ -1,109 +1,25 @@
 //! Every instrument with its values: the one list that Prometheus, OTLP and the documentation share.
 
+mod names;
+#[cfg(test)]
+mod tests;
+
+pub use names::ALL;
+
 use super::Source;
 use super::collect::{nodes_of, of_cluster, role_text};
 use crate::cancel::ClientState;
 use crate::pool::Pool;
 use crate::pool::snapshot::PoolSnapshot;
-use crate::telemetry::instrument::{Attributes, Family, Instrument, Kind};
+use crate::telemetry::instrument::{Attributes, Family};
 use crate::telemetry::metrics::{Distribution, PoolTotals};
 use crate::topology::{Cluster, NodeIndex};
+use names::{
+    ACCEPTED, CLIENTS, CONNECTIONS, CONNECTIONS_MAX, CREATE_TIME, ERRORS, HEALTHY, PINS, QUEUE_DEPTH,
+    RELAYED, RELOADS, STATEMENTS, TRANSACTIONS, WAIT_DURATION, WAIT_TIME,
+};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-
-const fn instrument(
-    name: &'static str,
-    unit: &'static str,
-    kind: Kind,
-    description: &'static str,
-) -> Instrument {
-    Instrument { name, unit, kind, description }
-}
-
-use Kind::{Counter, Gauge, UpDownCounter};
-
-const CONNECTIONS: Instrument = instrument(
-    "db.client.connection.count",
-    "{connection}",
-    UpDownCounter,
-    "Server connections by what they are used for",
-);
-const CONNECTIONS_MAX: Instrument = instrument(
-    "db.client.connection.max",
-    "{connection}",
-    UpDownCounter,
-    "The most server connections that a pool may have to a node",
-);
-const ERRORS: Instrument = instrument(
-    "db.client.connection.errors",
-    "{error}",
-    Counter,
-    "Server connections that could not be opened, and checkouts that failed",
-);
-const WAIT_TIME: Instrument = instrument(
-    "db.client.connection.wait_time",
-    "s",
-    Kind::Histogram,
-    "How long it took to get a server connection from a pool",
-);
-const CREATE_TIME: Instrument = instrument(
-    "db.client.connection.create_time",
-    "s",
-    Kind::Histogram,
-    "How long it took to open a server connection",
-);
-const HEALTHY: Instrument =
-    instrument("db.server.healthy", "{node}", Gauge, "1 while a node answers and has a role, else 0");
-const CLIENTS: Instrument =
-    instrument("halephant.client.connections", "{connection}", UpDownCounter, "Clients by what they do");
-const QUEUE_DEPTH: Instrument = instrument(
-    "halephant.client.queue_depth",
-    "{client}",
-    UpDownCounter,
-    "Clients that wait for a server connection",
-);
-const WAIT_DURATION: Instrument = instrument(
-    "halephant.client.wait_duration",
-    "s",
-    Kind::Histogram,
-    "How long clients stood in the queue, whether they got a server connection or not",
-);
-const RELOADS: Instrument = instrument(
-    "halephant.config.reloads",
-    "{reload}",
-    Counter,
-    "Attempts to reload the configuration, by outcome",
-);
-const TRANSACTIONS: Instrument = instrument(
-    "halephant.transaction.duration",
-    "s",
-    Kind::Histogram,
-    "From a transaction's first message to the end of its last answer",
-);
-const STATEMENTS: Instrument = instrument(
-    "halephant.statement.duration",
-    "s",
-    Kind::Histogram,
-    "From a statement's first message to the end of its answer",
-);
-const PINS: Instrument = instrument(
-    "halephant.pins",
-    "{pin}",
-    Counter,
-    "Clients that were tied to their server connection over transactions, by reason",
-);
-const RELAYED: Instrument = instrument(
-    "halephant.relay.bytes",
-    "By",
-    Counter,
-    "Bytes that were passed on in user space, to servers or to clients",
-);
-const ACCEPTED: Instrument = instrument(
-    "halephant.client.accepted",
-    "{connection}",
-    Counter,
-    "Connections of clients that were accepted, whatever came of them",
-);
 
 /// Every instrument with what it says now.
 pub fn families(source: &dyn Source) -> Vec<Family> {

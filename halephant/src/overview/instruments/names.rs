@@ -1,0 +1,115 @@
+//! The instruments: names, units and meanings.
+
+use crate::telemetry::instrument::Instrument;
+use crate::telemetry::instrument::Kind::{self, Counter, Gauge, UpDownCounter};
+
+/// Every one of them.
+pub const ALL: &[Instrument] = &[
+    CONNECTIONS,
+    CONNECTIONS_MAX,
+    ERRORS,
+    WAIT_TIME,
+    CREATE_TIME,
+    HEALTHY,
+    CLIENTS,
+    QUEUE_DEPTH,
+    WAIT_DURATION,
+    RELOADS,
+    TRANSACTIONS,
+    STATEMENTS,
+    PINS,
+    RELAYED,
+    ACCEPTED,
+];
+
+const fn instrument(
+    name: &'static str,
+    unit: &'static str,
+    kind: Kind,
+    description: &'static str,
+) -> Instrument {
+    Instrument { name, unit, kind, description }
+}
+
+pub(super) const CONNECTIONS: Instrument = instrument(
+    "db.client.connection.count",
+    "{connection}",
+    UpDownCounter,
+    "Server connections by what they are used for",
+);
+pub(super) const CONNECTIONS_MAX: Instrument = instrument(
+    "db.client.connection.max",
+    "{connection}",
+    UpDownCounter,
+    "The most server connections that a pool may have to a node",
+);
+pub(super) const ERRORS: Instrument = instrument(
+    "db.client.connection.errors",
+    "{error}",
+    Counter,
+    "Server connections that could not be opened, and checkouts that failed",
+);
+pub(super) const WAIT_TIME: Instrument = instrument(
+    "db.client.connection.wait_time",
+    "s",
+    Kind::Histogram,
+    "How long it took to get a server connection from a pool",
+);
+pub(super) const CREATE_TIME: Instrument = instrument(
+    "db.client.connection.create_time",
+    "s",
+    Kind::Histogram,
+    "How long it took to open a server connection",
+);
+pub(super) const HEALTHY: Instrument =
+    instrument("db.server.healthy", "{node}", Gauge, "1 while a node answers and has a role, else 0");
+pub(super) const CLIENTS: Instrument =
+    instrument("halephant.client.connections", "{connection}", UpDownCounter, "Clients by what they do");
+pub(super) const QUEUE_DEPTH: Instrument = instrument(
+    "halephant.client.queue_depth",
+    "{client}",
+    UpDownCounter,
+    "Clients that wait for a server connection",
+);
+pub(super) const WAIT_DURATION: Instrument = instrument(
+    "halephant.client.wait_duration",
+    "s",
+    Kind::Histogram,
+    "How long clients stood in the queue, whether they got a server connection or not",
+);
+pub(super) const RELOADS: Instrument = instrument(
+    "halephant.config.reloads",
+    "{reload}",
+    Counter,
+    "Attempts to reload the configuration, by outcome",
+);
+pub(super) const TRANSACTIONS: Instrument = instrument(
+    "halephant.transaction.duration",
+    "s",
+    Kind::Histogram,
+    "From a transaction's first message to the end of its last answer",
+);
+pub(super) const STATEMENTS: Instrument = instrument(
+    "halephant.statement.duration",
+    "s",
+    Kind::Histogram,
+    "From a statement's first message to the end of its answer",
+);
+pub(super) const PINS: Instrument = instrument(
+    "halephant.pins",
+    "{pin}",
+    Counter,
+    "Clients that were tied to their server connection over transactions, by reason",
+);
+pub(super) const RELAYED: Instrument = instrument(
+    "halephant.relay.bytes",
+    "By",
+    Counter,
+    "Bytes that were passed on in user space, to servers or to clients",
+);
+pub(super) const ACCEPTED: Instrument = instrument(
+    "halephant.client.accepted",
+    "{connection}",
+    Counter,
+    "Connections of clients that were accepted, whatever came of them",
+);
