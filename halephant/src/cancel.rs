@@ -32,7 +32,14 @@ pub enum Signal {
     Drain = 2,
     /// End now.
     Stop = 4,
+    /// The server connection's node is no longer what it was: leave it at the next transaction boundary.
+    Leave = 8,
+    /// The server connection's node is given up: leave it now.
+    Abandon = 16,
 }
+
+/// Those that are about one server connection and mean nothing on the next.
+const OF_CONNECTION: u32 = Signal::Leave as u32 | Signal::Abandon as u32;
 
 /// One client's session as others see it.
 #[derive(Debug)]
@@ -82,7 +89,9 @@ impl SessionHandle {
     /// From now on a CancelRequest goes to this server connection.
     pub fn set_running(&self, target: &Arc<CancelTarget>) {
         self.client.set_server(Some(target.process_id()));
-        *self.running() = Running::On(Arc::clone(target));
+        let mut running = self.running();
+        self.signals.fetch_and(!OF_CONNECTION, Ordering::AcqRel);
+        *running = Running::On(Arc::clone(target));
     }
 
     /// From now on a CancelRequest goes nowhere; one that was let through before is `in_flight` on its target.
@@ -114,6 +123,15 @@ impl SessionHandle {
     pub fn signal(&self, signal: Signal) {
         self.signals.fetch_or(signal as u32, Ordering::AcqRel);
         self.waker.wake();
+    }
+
+    /// Gives a signal if the session is on a server connection to `node`.
+    fn signal_on(&self, node: &str, signal: Signal) {
+        if let Running::On(target) = &*self.running()
+            && target.node() == node
+        {
+            self.signal(signal);
+        }
     }
 
     /// What a CancelRequest leads to. The lock is held until the cancel counts as in flight, so the connection cannot
@@ -229,6 +247,11 @@ impl Sessions {
                 shard.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
             handles.iter().for_each(|handle| handle.signal(signal));
         }
+    }
+
+    /// Tells every session that is on a server connection to `node`.
+    pub fn signal_on(&self, node: &str, signal: Signal) {
+        self.all().iter().for_each(|handle| handle.signal_on(node, signal));
     }
 
     /// Every session, in no order.

@@ -11,6 +11,7 @@ pub mod overview;
 pub mod pool;
 pub mod proxy;
 pub mod relay;
+pub mod reload;
 pub mod route;
 pub mod secret;
 pub mod server;

@@ -3,7 +3,8 @@
 use clap::Parser;
 use halephant::cli::{Cli, EXIT_USAGE};
 use halephant::config::{self, Config};
-use halephant::proxy::run::{Shutdown, Source, run};
+use halephant::proxy::run::{Event, Shutdown, Source, run};
+use halephant::reload::ConfigFile;
 use halephant::telemetry::logging;
 use std::io::Write;
 use std::process::ExitCode;
@@ -22,7 +23,7 @@ fn main() -> ExitCode {
     if cli.check {
         return report_valid(&cli, &config);
     }
-    match serve(config) {
+    match serve(&cli, config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let _ = writeln!(std::io::stderr(), "halephant: {error}");
@@ -31,33 +32,40 @@ fn main() -> ExitCode {
     }
 }
 
-fn serve(config: Config) -> Result<(), Box<dyn std::error::Error>> {
+fn serve(cli: &Cli, config: Config) -> Result<(), Box<dyn std::error::Error>> {
     // Dropped last: it writes out the log lines that are still queued.
     let _logging = logging::init(&config.logging)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let result = runtime.block_on(async { run(config, Signals::new()?).await.map_err(Box::from) });
+    let file = ConfigFile::new(cli.config.clone(), config.clone());
+    let result = runtime.block_on(async { run(config, Signals::new()?, file).await.map_err(Box::from) });
     // What is still running in the background must not hold the process.
     runtime.shutdown_background();
     result
 }
 
-/// SIGTERM lets transactions finish; SIGINT, or a second signal, does not wait.
+/// SIGTERM lets transactions finish; SIGINT, or a second signal, does not wait. SIGHUP reads the configuration again.
 struct Signals {
+    hangup: Signal,
     terminate: Signal,
     interrupt: Signal,
 }
 
 impl Signals {
     fn new() -> std::io::Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+        Ok(Self {
+            hangup: signal(SignalKind::hangup())?,
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
     }
 }
 
 impl Source for Signals {
-    async fn next(&mut self) -> Shutdown {
+    async fn next(&mut self) -> Event {
         tokio::select! {
-            _ = self.terminate.recv() => Shutdown::Graceful,
-            _ = self.interrupt.recv() => Shutdown::Immediate,
+            _ = self.hangup.recv() => Event::Reload,
+            _ = self.terminate.recv() => Event::Shutdown(Shutdown::Graceful),
+            _ = self.interrupt.recv() => Event::Shutdown(Shutdown::Immediate),
         }
     }
 }

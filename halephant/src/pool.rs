@@ -2,13 +2,18 @@
 //!
 //! One [`Pool`] stands for one `[cluster.<name>.pool.<database>]` with all its users and nodes, because they share
 //! limits. Connections of different users never mix: each has its own idle connections and its own queue.
+//!
+//! A `Pool` is how one configuration sees the pool. A reload makes a new one on the same connections: sessions keep the
+//! settings that they began with, while the limits of the newest configuration hold for all.
 
+mod bounds;
 mod checkout;
 pub mod error;
 mod janitor;
 pub mod lease;
 pub mod registry;
 pub mod settings;
+mod shared;
 pub mod snapshot;
 mod state;
 mod waiter;
@@ -18,36 +23,26 @@ pub use lease::Lease;
 pub use state::UserIndex;
 
 use crate::net::Role;
-use crate::server::{Login, OpenError, Opener};
-use crate::telemetry::metrics::PoolMetrics;
-use crate::topology::{Cluster, NodeIndex};
+use crate::server::Opener;
+use crate::server::parameters::SessionParameters;
+use crate::topology::Cluster;
 use crate::worker::Workers;
-use lease::Slot;
-use registry::Registry;
-use settings::PoolSettings;
-use state::{Limits, State, Step};
-use std::fmt;
-use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
-use waiter::WaiterId;
+use bounds::Identity;
+use settings::{PoolSettings, UserSettings};
+use shared::Shared;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
 
-/// The server connections of one configured pool.
+/// One configured pool as one configuration has it.
+#[derive(Debug)]
 pub struct Pool {
     settings: PoolSettings,
-    cluster: Arc<Cluster>,
-    opener: Arc<dyn Opener>,
-    workers: Workers,
-    state: Mutex<State>,
-    next_waiter: AtomicU64,
-    registry: Arc<Registry>,
-    metrics: Arc<PoolMetrics>,
-}
-
-impl fmt::Debug for Pool {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pool").field("name", &self.settings.name).finish_non_exhaustive()
-    }
+    /// In the order of the settings.
+    users: Vec<UserIndex>,
+    /// Held so that the users' connections are not ended while somebody may still ask for one.
+    _identities: Vec<Arc<Identity>>,
+    shared: Arc<Shared>,
 }
 
 impl Pool {
@@ -57,17 +52,26 @@ impl Pool {
         opener: Arc<dyn Opener>,
         workers: Workers,
     ) -> Arc<Self> {
-        let state = Mutex::new(State::new(settings.users.len(), cluster.len()));
-        Arc::new(Self {
-            settings,
-            cluster,
-            opener,
-            workers,
-            state,
-            next_waiter: AtomicU64::new(0),
-            registry: Arc::default(),
-            metrics: Arc::default(),
-        })
+        Self::on(Shared::new(settings.name.clone(), cluster, opener, workers), settings)
+    }
+
+    /// The same pool under other settings: connections stay where they still fit, limits change for everybody. A user
+    /// that is no longer configured, or logs in differently, keeps its connections until its last session has ended.
+    #[must_use]
+    pub fn reconfigured(&self, settings: PoolSettings) -> Arc<Self> {
+        Self::on(Arc::clone(&self.shared), settings)
+    }
+
+    fn on(shared: Arc<Shared>, settings: PoolSettings) -> Arc<Self> {
+        let users = shared.reconfigure(&settings);
+        let bounds = shared.bounds();
+        let identities = users.iter().map(|&user| Arc::clone(bounds.member(user).identity())).collect();
+        Arc::new(Self { settings, users, _identities: identities, shared })
+    }
+
+    /// Nobody is to be let in any more: nothing is kept open ahead, and connections end with their sessions.
+    pub fn retire(&self) {
+        self.shared.reconfigure(&PoolSettings { users: Vec::new(), ..self.settings.clone() });
     }
 
     pub fn settings(&self) -> &PoolSettings {
@@ -75,135 +79,82 @@ impl Pool {
     }
 
     pub fn cluster(&self) -> &Arc<Cluster> {
-        &self.cluster
+        &self.shared.cluster
     }
 
     pub fn user(&self, name: &str) -> Option<UserIndex> {
-        self.settings.users.iter().position(|user| user.name == name).map(UserIndex)
+        self.users().find(|(_, user)| user.name == name).map(|(index, _)| index)
     }
 
-    fn limits(&self) -> Limits<'_> {
-        Limits { settings: &self.settings, cluster: &self.cluster }
+    /// The users that these settings name.
+    pub fn users(&self) -> impl Iterator<Item = (UserIndex, &UserSettings)> {
+        self.users.iter().copied().zip(&self.settings.users)
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // A panic under the lock aborts the process in release builds; in tests the state is still consistent enough
-        // to be looked at.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The settings of a user of this pool, which [`user`](Self::user) found.
+    pub fn user_settings(&self, user: UserIndex) -> &UserSettings {
+        self.users()
+            .find_map(|(index, settings)| (index == user).then_some(settings))
+            .expect("an index comes from the pool it is used with")
     }
 
-    /// Decides under the lock, acts after it.
-    fn decide(self: &Arc<Self>, decision: impl FnOnce(&mut State, &Limits<'_>, &mut Vec<Step>)) {
-        let mut steps = Vec::new();
-        decision(&mut self.lock(), &self.limits(), &mut steps);
-        self.carry_out(steps);
+    /// A free connection, if there is one and nobody waits for it.
+    pub fn try_checkout(&self, user: UserIndex, role: Role, wanted: &SessionParameters) -> Option<Lease> {
+        self.shared.try_checkout(user, role, wanted)
     }
 
-    fn carry_out(self: &Arc<Self>, steps: Vec<Step>) {
-        for step in steps {
-            match step {
-                Step::Open(user, node) => self.open(user, node),
-                Step::Close(lease) => drop(lease),
-                Step::Grant(waiter, grant) => {
-                    // The waiter gave up in the meantime: its connection goes to the next one.
-                    if let Err(Ok(lease)) = waiter.grant.send(grant) {
-                        self.checkin(lease);
-                    }
-                }
-            }
-        }
+    /// Waits for a connection, first come, first served, for at most the pool's checkout_timeout.
+    ///
+    /// Cancel safe: a dropped checkout leaves the queue, and a connection granted meanwhile goes back to the pool.
+    pub async fn checkout(
+        &self,
+        user: UserIndex,
+        role: Role,
+        wanted: &SessionParameters,
+    ) -> Result<Lease, CheckoutError> {
+        self.checkout_within(user, role, wanted, self.settings.checkout_timeout).await
     }
 
-    fn checkin(self: &Arc<Self>, lease: Lease) {
-        self.decide(|state, limits, steps| state.settle(limits, lease, steps));
+    /// As [`checkout`](Self::checkout), with what is left of the pool's checkout_timeout.
+    pub async fn checkout_within(
+        &self,
+        user: UserIndex,
+        role: Role,
+        wanted: &SessionParameters,
+        left: Duration,
+    ) -> Result<Lease, CheckoutError> {
+        self.shared.checkout(user, role, wanted, left).await
     }
 
-    fn give_up(self: &Arc<Self>, user: UserIndex, role: Role, id: WaiterId) -> bool {
-        self.lock().give_up(user, role, id)
+    /// Whether the configuration gives the user any connection to a node of this role.
+    pub fn has_capacity(&self, user: UserIndex, role: Role) -> bool {
+        self.shared.has_capacity(user, role)
     }
 
-    fn mark_closing(&self, slot: &mut Slot) {
-        self.lock().mark_closing(slot);
+    /// Clients waiting, and for how long the first of them has been.
+    pub fn queue(&self, user: UserIndex, role: Role) -> (usize, Option<Duration>) {
+        self.shared.queue(user, role)
     }
 
-    fn release(self: &Arc<Self>, slot: &Slot) {
-        self.decide(|state, limits, steps| {
-            state.release(slot);
-            state.open_for_all(limits, steps);
-        });
+    /// Connections that count against the limits, of all users and nodes.
+    pub fn connections(&self) -> u32 {
+        self.shared.connections()
     }
 
-    /// Opens a connection on a slot that is already reserved, in the background of the calling worker.
-    fn open(self: &Arc<Self>, user: UserIndex, node: NodeIndex) {
-        let pool = Arc::clone(self);
-        let worker = self.workers.here_or_next();
-        self.workers.spawn_on(worker, async move {
-            let slot = Slot { pool: Arc::clone(&pool), user, node, closing: false };
-            let address = &pool.cluster.node(node).address;
-            let settings = &pool.settings.users[user.0];
-            let login = Login {
-                database: &pool.settings.database,
-                role: settings.role(),
-                parameters: &settings.parameters,
-            };
-            let began = Instant::now();
-            match pool.opener.open(address, login).await {
-                Ok(connection) => {
-                    pool.metrics.connects.record(began.elapsed());
-                    let expires = Instant::now() + jittered(pool.settings.max_lifetime);
-                    let lease = Lease::new(connection, slot, worker, expires);
-                    pool.decide(|state, limits, steps| state.opened(limits, lease, steps));
-                }
-                Err(error) => pool.open_failed(slot, error).await,
-            }
-        });
+    /// Looks after idle connections by the clock and when nodes change, until the pool is no longer used.
+    pub fn tend(&self) -> impl Future<Output = ()> + Send + use<> {
+        janitor::tend(Arc::downgrade(&self.shared), self.shared.cluster.changes())
     }
 
-    async fn open_failed(self: &Arc<Self>, slot: Slot, error: OpenError) {
-        let (user, node) = (slot.user, slot.node);
-        self.metrics.errors.add(error.kind(), 1);
-        let error = Arc::new(error);
-        self.log_failure(user, node, &error);
-        self.cluster.refresh();
-        let mut wait = Duration::ZERO;
-        self.decide(|state, limits, steps| {
-            wait = state.open_failed(user, node, &error);
-            if let Some(role) = self.cluster.node(node).role()
-                && error.is_permanent()
-                && !state.has_other(limits, user, role, node)
-            {
-                for waiter in state.drain_waiters(user, role) {
-                    steps.push(Step::Grant(waiter, Err(Arc::clone(&error))));
-                }
-            }
-            // Another node may serve who waits for this one.
-            state.open_for_all(limits, steps);
-        });
-        drop(slot);
-        tokio::time::sleep(wait).await;
-        self.wake();
+    /// Looks now at what limits and roles make possible.
+    pub fn tend_now(&self) {
+        self.shared.tend_now();
     }
 
-    fn log_failure(&self, user: UserIndex, node: NodeIndex, error: &OpenError) {
-        let (pool, user) = (&self.settings.name, &self.settings.users[user.0].name);
-        let (cluster, node) = (&self.cluster.name, &self.cluster.node(node).address);
-        // Nobody has logged in yet whose keys the minimum could be opened with: that is how it starts.
-        if let OpenError::NoCredentials { .. } = error {
-            tracing::debug!(cluster, pool, user, %node, %error, "could not open a server connection");
-        } else {
-            tracing::warn!(cluster, pool, user, %node, %error, "could not open a server connection");
-        }
+    /// Closes every idle connection and refuses checkouts from now on; lent connections end as they come back.
+    pub fn close(&self) {
+        self.shared.close();
     }
-
-    /// Looks again at what waiters need, for example after a node changed its role.
-    pub fn wake(self: &Arc<Self>) {
-        self.decide(|state, limits, steps| state.open_for_all(limits, steps));
-    }
-}
-
-/// Spreads ends of life, so that connections opened together do not end together: 90% to 100%.
-fn jittered(lifetime: Duration) -> Duration {
-    lifetime.mul_f64(rand::random_range(0.9..=1.0))
 }
 
 #[cfg(test)]

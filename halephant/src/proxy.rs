@@ -4,12 +4,16 @@ mod admin_connection;
 mod cluster;
 mod connection;
 pub mod effective;
+pub mod live;
 mod login;
 mod prober;
+pub mod reload;
 pub mod run;
+mod service;
 pub mod settings;
 pub mod source;
 pub mod state;
 
+pub use live::Live;
 pub use run::{RunError, run};
 pub use state::State;

@@ -6,10 +6,13 @@
 mod inspect;
 mod observe;
 pub mod pin;
+mod read_only;
 mod scan;
+mod suspect;
 pub mod track;
 
 use crate::cancel::{SessionHandle, Signal};
+use crate::net::Role;
 use crate::pool::Lease;
 use crate::server::error::ServerError;
 use crate::server::parameters::{ReportedParameters, SessionParameters};
@@ -18,6 +21,7 @@ use bytes::{Buf, BytesMut};
 use halephant_protocol::frame::FrameError;
 use observe::Observation;
 pub use pin::{PinReason, Pins};
+pub use read_only::READ_ONLY_HINT;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -74,6 +78,10 @@ pub enum RelayEnd {
     Drained,
     /// The session was told to end now.
     Stopped,
+    /// The node is no longer what it was, and the session stands between transactions.
+    NodeLeft,
+    /// The node does not answer any more and is given up.
+    NodeLost,
 }
 
 /// What keeps the relay going at a transaction boundary.
@@ -108,6 +116,7 @@ pub struct RelayState {
     began: bool,
     forwarded: bool,
     server_told: bool,
+    read_only: read_only::ReadOnly,
     terminated: bool,
     half_closed: Option<Pin<Box<Sleep>>>,
     observation: Observation,
@@ -150,6 +159,7 @@ impl<'a> Relay<'a> {
         release: Release,
     ) -> Self {
         let mut relay = Self { client, lease, handle, release, state: RelayState::default() };
+        relay.state.read_only.enforced = relay.lease.node_role() == Some(Role::Replica);
         relay.apply_parameters();
         relay
     }
@@ -190,8 +200,14 @@ impl<'a> Relay<'a> {
         if self.handle.has(Signal::Stop) {
             return Poll::Ready(RelayEnd::Stopped);
         }
+        if self.handle.has(Signal::Abandon) {
+            return Poll::Ready(RelayEnd::NodeLost);
+        }
         if self.handle.has(Signal::Drain) && self.is_between_transactions() {
             return Poll::Ready(RelayEnd::Drained);
+        }
+        if self.handle.has(Signal::Leave) && self.is_between_transactions() {
+            return Poll::Ready(RelayEnd::NodeLeft);
         }
         Poll::Pending
     }
@@ -248,6 +264,9 @@ impl<'a> Relay<'a> {
                 let (forward, end) = self.scan_client(input);
                 self.client.held.extend_from_slice(&input[forward..]);
                 self.forward_to_server(&input[..forward], cx);
+                if self.has_refused() {
+                    return self.forward_held(&[], cx);
+                }
                 Poll::Ready(end)
             }
             Ok(read) => self.forward_held(&buffer[..read], cx),
@@ -273,13 +292,20 @@ impl<'a> Relay<'a> {
     fn forward_held(&mut self, more: &[u8], cx: &mut Context<'_>) -> Turn {
         let mut held = std::mem::take(&mut self.client.held);
         held.extend_from_slice(more);
-        let (forward, end) = self.scan_client(&held);
-        self.forward_to_server(&held[..forward], cx);
-        held.advance(forward);
-        if !held.is_empty() {
-            self.client.held = held;
+        loop {
+            if let Some(replaced) = self.replace_refused(&held) {
+                held.advance(replaced);
+            }
+            let (forward, end) = self.scan_client(&held);
+            self.forward_to_server(&held[..forward], cx);
+            held.advance(forward);
+            if !self.has_refused() {
+                if !held.is_empty() {
+                    self.client.held = held;
+                }
+                return Poll::Ready(end);
+            }
         }
-        Poll::Ready(end)
     }
 
     /// Writes what may go to the server, and keeps what it does not take yet.

@@ -1,74 +1,81 @@
-//! Which role of node a session is for. Pure: settings in, role out.
+//! Which role of node a transaction, or in session mode a session, is for. Pure: settings and text in, role out.
+
+mod first;
+
+pub use first::{AccessMode, first_statement};
 
 use crate::net::Role;
-use crate::pool::settings::{PoolSettings, UserSettings};
+use crate::pool::settings::{PoolSettings, RoleLimits, UserSettings};
+use crate::server::parameters::SessionParameters;
+use crate::sql;
 
-/// The role of node that a user's sessions go to.
-pub fn role(pool: &PoolSettings, user: &UserSettings) -> Role {
-    let limits = user.max_connections.unwrap_or(pool.max_connections);
-    let only_replicas = limits.primary == 0 || pool.max_connections.primary == 0;
-    if only_replicas || is_read_only(user) { Role::Replica } else { Role::Primary }
+/// The parameter by which a session asks to be read-only.
+pub const READ_ONLY: &str = "default_transaction_read_only";
+
+/// Where a user may go at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Access {
+    primary: bool,
+    replica: bool,
+    /// The configuration has its sessions begin read-only.
+    read_only: bool,
 }
 
-/// `default_transaction_read_only` set to anything PostgreSQL takes for true.
+impl Access {
+    pub fn of(pool: &PoolSettings, user: &UserSettings) -> Self {
+        let RoleLimits { primary, replica } = user.max_connections.unwrap_or(pool.max_connections);
+        Self {
+            primary: primary > 0 && pool.max_connections.primary > 0,
+            replica: replica > 0 && pool.max_connections.replica > 0,
+            read_only: is_read_only(user),
+        }
+    }
+
+    /// Nothing that a session of the user asks for makes it writable.
+    pub fn is_read_only(self) -> bool {
+        !self.primary || self.read_only && self.replica
+    }
+
+    /// Whether the role depends on what a transaction asks for.
+    pub fn has_choice(self) -> bool {
+        self.primary && self.replica && !self.read_only
+    }
+
+    /// The role for a session that has set `wanted`, whose next transaction asks for `asked`. Read-only work goes to the
+    /// primary when there is no replica, as far as the user may go there.
+    pub fn role(
+        self,
+        wanted: &SessionParameters,
+        asked: Option<AccessMode>,
+        has_replica: impl FnOnce() -> bool,
+    ) -> Role {
+        let by_default =
+            || wanted.value(READ_ONLY).and_then(|value| sql::boolean(value.as_bytes())) == Some(true);
+        let read_only = self.is_read_only()
+            || match asked {
+                Some(mode) => mode == AccessMode::ReadOnly,
+                None => by_default(),
+            };
+        match (self.primary, self.replica) {
+            (true, true) if read_only && has_replica() => Role::Replica,
+            (true, _) => Role::Primary,
+            (false, _) => Role::Replica,
+        }
+    }
+}
+
+/// Whether a session that has set `wanted` asks to be writable by default.
+pub fn asks_for_writes(wanted: &SessionParameters) -> bool {
+    wanted.value(READ_ONLY).and_then(|value| sql::boolean(value.as_bytes())) == Some(false)
+}
+
+/// `default_transaction_read_only` set to what PostgreSQL takes for true.
 fn is_read_only(user: &UserSettings) -> bool {
-    user.parameters
-        .options
-        .iter()
-        .filter(|(name, _)| name.eq_ignore_ascii_case("default_transaction_read_only"))
-        .any(|(_, value)| is_true(value))
-}
-
-/// PostgreSQL takes unambiguous beginnings of `true`, `yes`, `on` and `1`.
-fn is_true(value: &str) -> bool {
-    let value = value.trim().to_ascii_lowercase();
-    value == "1"
-        || value == "on"
-        || (!value.is_empty() && ("true".starts_with(&value) || "yes".starts_with(&value)))
+    let options = user.parameters.options.iter();
+    options
+        .filter(|(name, _)| name.eq_ignore_ascii_case(READ_ONLY))
+        .any(|(_, value)| sql::boolean(value.trim().as_bytes()) == Some(true))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::pool::settings::{ListenMode, PoolMode, RoleLimits};
-    use std::time::Duration;
-
-    fn route(pool: (u32, u32), user: Option<(u32, u32)>, read_only: Option<&str>) -> Role {
-        let limits = |(primary, replica)| RoleLimits { primary, replica };
-        let mut settings = UserSettings {
-            name: "u".into(),
-            alias: None,
-            max_connections: user.map(limits),
-            min_connections: RoleLimits::default(),
-            parameters: Default::default(),
-        };
-        if let Some(value) = read_only {
-            settings.parameters.options.insert("Default_Transaction_Read_Only".into(), value.into());
-        }
-        let pool = PoolSettings {
-            name: "p".into(),
-            database: "p".into(),
-            mode: PoolMode::Transaction,
-            listen_mode: ListenMode::Pin,
-            max_connections: limits(pool),
-            idle_timeout: Duration::from_secs(1),
-            max_lifetime: Duration::from_secs(1),
-            checkout_timeout: Duration::from_secs(1),
-            users: vec![],
-        };
-        role(&pool, &settings)
-    }
-
-    #[test]
-    fn a_user_goes_where_it_has_capacity_and_may_write() {
-        assert_eq!(route((10, 10), None, None), Role::Primary);
-        assert_eq!(route((10, 10), Some((0, 5)), None), Role::Replica);
-        assert_eq!(route((0, 10), None, None), Role::Replica);
-        for value in ["on", "true", "t", "YES", "y", "1"] {
-            assert_eq!(route((10, 10), None, Some(value)), Role::Replica, "{value}");
-        }
-        for value in ["off", "false", "", "o", "0"] {
-            assert_eq!(route((10, 10), None, Some(value)), Role::Primary, "{value}");
-        }
-    }
-}
+mod tests;

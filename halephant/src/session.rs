@@ -3,6 +3,7 @@
 mod detached;
 mod ending;
 pub mod parameters;
+mod place;
 mod recover;
 pub mod welcome;
 
@@ -11,12 +12,11 @@ use crate::net::Role;
 use crate::pool::settings::PoolMode;
 use crate::pool::{CheckoutError, Lease, Pool, UserIndex};
 use crate::relay::{Client, Relay, RelayEnd, Release};
+use crate::route::Access;
 use detached::Detached;
 use halephant_protocol::SqlState;
 use halephant_protocol::backend::ErrorReport;
-use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
 
 /// Bytes that a client may send ahead while it waits for a server connection; it is not read any further then.
 const HELD_WHILE_WAITING_BYTES_MAX: usize = 64 * 1024;
@@ -29,6 +29,7 @@ pub struct Session {
     pub pool: Arc<Pool>,
     pub user: UserIndex,
     pub role: Role,
+    access: Access,
     /// Bytes of a refused message that are still to be read and dropped.
     discard: usize,
     /// After an error in the extended protocol: drop everything up to Sync.
@@ -45,6 +46,8 @@ pub enum SessionEnd {
     ServerViolation,
     Rejected,
     CheckoutFailed,
+    NodeLeft,
+    NodeLost,
     Shutdown,
 }
 
@@ -58,6 +61,8 @@ impl SessionEnd {
             Self::ServerViolation => "server_protocol_violation",
             Self::Rejected => "parameters_rejected",
             Self::CheckoutFailed => "checkout_failed",
+            Self::NodeLeft => "node_left",
+            Self::NodeLost => "node_lost",
             Self::Shutdown => "shutdown",
         }
     }
@@ -79,7 +84,8 @@ impl Session {
         user: UserIndex,
         role: Role,
     ) -> Self {
-        Self { client, registration, pool, user, role, discard: 0, skipping: false }
+        let access = Access::of(pool.settings(), pool.user_settings(user));
+        Self { client, registration, pool, user, role, access, discard: 0, skipping: false }
     }
 
     /// Serves the client to its end. `lease`: a connection that the login already took, in session mode.
@@ -126,6 +132,10 @@ impl Session {
             lease.connection().dirty = true;
         }
         self.registration.set_running(&lease.connection().cancel);
+        if !lease.is_current() {
+            // Sessions on the node were told before this one was on it.
+            self.registration.signal(Signal::Leave);
+        }
         lease.server().lend(self.registration.process_id());
         let mut relay = Relay::new(&mut self.client, &mut lease, &self.registration, release);
         let end = relay.run().await;
@@ -155,7 +165,16 @@ impl Session {
                 recover::recover(lease, state, cut);
                 (SessionEnd::Shutdown, Some(ending::shutdown_report()))
             }
+            RelayEnd::NodeLeft => {
+                let node = self.node_text(&lease);
+                recover::recover(lease, state, cut);
+                (SessionEnd::NodeLeft, Some(ending::node_left_report(&node)))
+            }
+            RelayEnd::NodeLost => {
+                (SessionEnd::NodeLost, Some(ending::node_lost_report(&self.node_text(&lease))))
+            }
             RelayEnd::ServerClosed { told } => {
+                lease.suspect_node();
                 let report =
                     ErrorReport::fatal(SqlState::CONNECTION_FAILURE, "the server connection was lost")
                         .detail(format!("Node {} closed it.", self.node_text(&lease)));
@@ -179,46 +198,6 @@ impl Session {
         self.pool.cluster().node(lease.node()).address.to_string()
     }
 
-    /// Waits for a server connection; a client that leaves or cancels meanwhile leaves the queue.
-    async fn checkout(&mut self) -> Result<Lease, NoServer> {
-        if let Some(lease) = self.pool.try_checkout(self.user, self.role, &self.client.wanted) {
-            return Ok(lease);
-        }
-        self.registration.set_waiting();
-        let Self { client, registration, pool, user, role, .. } = self;
-        let wanted = client.wanted.clone();
-        let mut checkout = pin!(pool.checkout(*user, *role, &wanted));
-        let result = std::future::poll_fn(|cx| {
-            if let Poll::Ready(result) = checkout.as_mut().poll(cx) {
-                return Poll::Ready(result.map_err(NoServer::Error));
-            }
-            registration.register(cx.waker());
-            if registration.has(Signal::Cancel) {
-                return Poll::Ready(Err(NoServer::Cancelled));
-            }
-            if registration.has(Signal::Stop) || registration.has(Signal::Drain) {
-                return Poll::Ready(Err(NoServer::Shutdown));
-            }
-            if client.poll_gone(cx, HELD_WHILE_WAITING_BYTES_MAX).is_ready() {
-                return Poll::Ready(Err(NoServer::ClientClosed));
-            }
-            Poll::Pending
-        })
-        .await;
-        let Ok(mut lease) = result else {
-            registration.set_idle();
-            return result;
-        };
-        // From here a cancel goes to the server; one that still met the wait must not be lost.
-        registration.set_running(&lease.connection().cancel);
-        if registration.has(Signal::Cancel) {
-            registration.set_idle();
-            recover::give_back(lease);
-            return Err(NoServer::Cancelled);
-        }
-        Ok(lease)
-    }
-
     /// Answers the message that needed a server connection. `Some`: the session ends.
     fn refuse(&mut self, reason: NoServer) -> Option<SessionEnd> {
         let report = match reason {
@@ -234,7 +213,7 @@ impl Session {
                 tracing::warn!(
                     process_id = self.registration.process_id(),
                     pool = self.pool.settings().name,
-                    user = self.pool.settings().users[self.user.0].name,
+                    user = self.pool.user_settings(self.user).name,
                     sqlstate = %error.sqlstate(),
                     %error,
                     "checkout failed"

@@ -169,9 +169,9 @@ pub fn queues(source: &dyn Source) -> Vec<QueueRow> {
 
 /// The nodes that are there now: position, address, role.
 pub(super) fn nodes_of(cluster: &Cluster) -> impl Iterator<Item = (NodeIndex, String, Option<Role>)> {
-    let nodes: Vec<_> =
-        cluster.nodes().map(|(index, node)| (index, node.address.to_string(), node.role())).collect();
-    nodes.into_iter()
+    let nodes =
+        cluster.configured().into_iter().map(|(index, node)| (index, node.address.to_string(), node.role()));
+    nodes.collect::<Vec<_>>().into_iter()
 }
 
 pub(super) fn of_cluster<'a>(

@@ -1,8 +1,9 @@
 //! Taking a server connection out of a pool: at once, or after waiting in line.
 
+use super::shared::Shared;
 use super::state::{self, State};
 use super::waiter::{Waiter, WaiterId, Waiting};
-use super::{CheckoutError, Lease, Pool, UserIndex};
+use super::{CheckoutError, Lease, UserIndex};
 use crate::net::Role;
 use crate::server::parameters::SessionParameters;
 use std::sync::Arc;
@@ -13,9 +14,8 @@ use tokio::sync::oneshot;
 /// A connection that was idle for less than this is not asked whether it is still alive.
 const FRESH: Duration = Duration::from_millis(5);
 
-impl Pool {
-    /// A free connection, if there is one and nobody waits for it.
-    pub fn try_checkout(
+impl Shared {
+    pub(super) fn try_checkout(
         self: &Arc<Self>,
         user: UserIndex,
         role: Role,
@@ -23,7 +23,11 @@ impl Pool {
     ) -> Option<Lease> {
         let worker = self.workers.here_or_next();
         loop {
-            let lease = self.lock().take_idle(&self.limits(), user, role, worker, wanted)?;
+            let limits = self.limits();
+            let mut state = self.lock();
+            state.cover(&limits);
+            let lease = state.take_idle(&limits, user, role, worker, wanted)?;
+            drop(state);
             if let Some(lease) = alive(lease) {
                 self.metrics.checkouts.record(Duration::ZERO);
                 return Some(lease);
@@ -31,20 +35,18 @@ impl Pool {
         }
     }
 
-    /// Waits for a connection, first come, first served, for at most the pool's checkout_timeout.
-    ///
-    /// Cancel safe: a dropped checkout leaves the queue, and a connection granted meanwhile goes back to the pool.
-    pub async fn checkout(
+    pub(super) async fn checkout(
         self: &Arc<Self>,
         user: UserIndex,
         role: Role,
         wanted: &SessionParameters,
+        after: Duration,
     ) -> Result<Lease, CheckoutError> {
         if let Some(lease) = self.try_checkout(user, role, wanted) {
             return Ok(lease);
         }
         let began = Instant::now();
-        let result = self.wait(user, role).await;
+        let result = self.wait(user, role, after).await;
         self.metrics.waits.record(began.elapsed());
         match &result {
             Ok(_) => self.metrics.checkouts.record(began.elapsed()),
@@ -54,8 +56,12 @@ impl Pool {
     }
 
     /// The part of a checkout that stands in the queue.
-    pub(super) async fn wait(self: &Arc<Self>, user: UserIndex, role: Role) -> Result<Lease, CheckoutError> {
-        let after = self.settings.checkout_timeout;
+    pub(super) async fn wait(
+        self: &Arc<Self>,
+        user: UserIndex,
+        role: Role,
+        after: Duration,
+    ) -> Result<Lease, CheckoutError> {
         let deadline = tokio::time::Instant::now() + after;
         let id = WaiterId(self.next_waiter.fetch_add(1, Ordering::Relaxed));
         loop {
@@ -77,8 +83,8 @@ impl Pool {
     ) -> Result<Waiting, CheckoutError> {
         if !self.has_capacity(user, role) {
             return Err(CheckoutError::NoCapacity {
-                pool: self.settings.name.clone(),
-                user: self.settings.users[user.0].name.clone(),
+                pool: self.name.clone(),
+                user: self.bounds().member(user).name().to_owned(),
                 role,
             });
         }
@@ -97,10 +103,10 @@ impl Pool {
         Ok(Waiting { pool: Arc::clone(self), user, role, id, granted, done: false })
     }
 
-    /// Whether the configuration gives the user any connection to a node of this role.
-    pub fn has_capacity(&self, user: UserIndex, role: Role) -> bool {
-        let own = self.settings.users[user.0].max_connections;
-        state::of(self.settings.max_connections, role) > 0 && own.is_none_or(|own| state::of(own, role) > 0)
+    pub(super) fn has_capacity(&self, user: UserIndex, role: Role) -> bool {
+        let bounds = self.bounds();
+        let own = bounds.member(user).max_connections;
+        state::of(bounds.max_connections, role) > 0 && own.is_none_or(|own| state::of(own, role) > 0)
     }
 
     fn timed_out(&self, user: UserIndex, role: Role, after: Duration) -> CheckoutError {
@@ -108,18 +114,23 @@ impl Pool {
         if limits.candidates(role).next().is_none() {
             return CheckoutError::NoNode { cluster: self.cluster.name.clone(), role, after };
         }
-        let state = self.lock();
+        let mut state = self.lock();
+        state.cover(&limits);
         let connected =
             |state: &State| state.users[user.0].nodes.iter().any(|node| node.connections > node.opening);
         match state.users[user.0].last_failure.clone() {
             Some(last) if !connected(&state) => CheckoutError::Unreachable { last, after },
-            _ => CheckoutError::Timeout { limit: state::limit_text(&limits, &state, user, role), after },
+            _ => CheckoutError::Timeout {
+                limit: state::limit_text(&limits, &state, &self.name, user, role),
+                after,
+            },
         }
     }
 
-    /// Clients waiting, and for how long the first of them has been.
-    pub fn queue(&self, user: UserIndex, role: Role) -> (usize, Option<Duration>) {
-        let state = self.lock();
+    pub(super) fn queue(&self, user: UserIndex, role: Role) -> (usize, Option<Duration>) {
+        let limits = self.limits();
+        let mut state = self.lock();
+        state.cover(&limits);
         let waiting = state.waiting(user, role);
         (waiting.len(), waiting.front().map(|waiter| waiter.since.elapsed()))
     }
@@ -127,6 +138,13 @@ impl Pool {
 
 /// Takes a connection over for the calling worker, unless it ended while it was idle; then it is closed.
 fn alive(mut lease: Lease) -> Option<Lease> {
+    if !lease.slot.is_current() {
+        tracing::debug!(
+            node = lease.node().0,
+            "an idle server connection was opened to what is another node now"
+        );
+        return None;
+    }
     let stale = lease.idle_since.elapsed() >= FRESH;
     if !lease.connection().is_alive(stale) {
         tracing::debug!(node = lease.node().0, "an idle server connection had ended; it is replaced");

@@ -1,18 +1,45 @@
 //! What a pool does by the clock: ends idle and old connections, keeps the configured minimum open, closes at the end.
 
+use super::Lease;
+use super::shared::Shared;
 use super::state::{self, Limits, State, Step, UserIndex};
-use super::{Lease, Pool};
+use crate::net::Role;
 use crate::topology::NodeIndex;
-use std::sync::Arc;
-use std::time::Instant;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
 
-impl Pool {
-    /// One round: call it about once a second.
-    pub fn tend(self: &Arc<Self>) {
+const TEND_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Tends a pool at every interval and change of a node's role, until nobody uses it.
+pub(super) async fn tend(pool: Weak<Shared>, mut changes: watch::Receiver<u64>) {
+    let mut clock = tokio::time::interval(TEND_INTERVAL);
+    loop {
+        tokio::select! {
+            _ = clock.tick() => {}
+            Ok(()) = changes.changed() => {}
+        }
+        let Some(pool) = pool.upgrade() else { return };
+        pool.tend_now();
+        if pool.is_unused() {
+            return;
+        }
+    }
+}
+
+impl Shared {
+    /// No session is left, and no connection: nobody comes back to a pool that is not configured.
+    fn is_unused(&self) -> bool {
+        let bounds = self.bounds();
+        let retired = (0..bounds.len()).map(UserIndex).all(|user| bounds.member(user).is_retired());
+        retired && self.connections() == 0
+    }
+
+    pub(super) fn tend_now(self: &Arc<Self>) {
         let now = Instant::now();
         self.decide(|state, limits, steps| {
-            let users = || (0..self.settings.users.len()).map(UserIndex);
-            let nodes = || (0..self.cluster.len()).map(NodeIndex);
+            let users = || (0..limits.bounds.len()).map(UserIndex);
+            let nodes = || (0..limits.nodes.len()).map(NodeIndex);
             users().for_each(|user| nodes().for_each(|node| state.expire(limits, user, node, now, steps)));
             // Who waits comes before what is kept for later.
             state.open_for_all(limits, steps);
@@ -20,8 +47,7 @@ impl Pool {
         });
     }
 
-    /// Closes every idle connection and refuses checkouts from now on; lent connections end as they come back.
-    pub fn close(self: &Arc<Self>) {
+    pub(super) fn close(self: &Arc<Self>) {
         self.decide(|state, _, steps| {
             state.closed = true;
             let leases: Vec<Lease> = state
@@ -32,13 +58,12 @@ impl Pool {
             leases.into_iter().for_each(|lease| state.retire(lease, steps));
             for user in (0..state.users.len()).map(UserIndex) {
                 // A waiter whose sender is dropped learns that the pool was closed.
-                crate::net::Role::ALL.into_iter().for_each(|role| drop(state.drain_waiters(user, role)));
+                Role::ALL.into_iter().for_each(|role| drop(state.drain_waiters(user, role)));
             }
         });
     }
 
-    /// Connections that count against the limits, of all users and nodes.
-    pub fn connections(&self) -> u32 {
+    pub(super) fn connections(&self) -> u32 {
         self.lock().users.iter().flat_map(|user| &user.nodes).map(|node| node.connections).sum()
     }
 }
@@ -46,22 +71,26 @@ impl Pool {
 impl State {
     fn expire(
         &mut self,
-        limits: &Limits<'_>,
+        limits: &Limits,
         user: UserIndex,
         node: NodeIndex,
         now: Instant,
         steps: &mut Vec<Step>,
     ) {
-        let role = limits.cluster.node(node).role();
-        let floor = role.map_or(0, |role| state::of(limits.user(user).min_connections, role));
+        let role = limits.role(node);
+        let member = limits.user(user);
+        let retired = member.is_retired();
+        let floor = role.map_or(0, |role| state::of(member.min_connections, role));
+        let tenure = limits.nodes.node(node).tenure();
         let node_use = &mut self.users[user.0].nodes[node.0];
         let mut staying = node_use.connections - node_use.closing;
         let mut ending = Vec::new();
         let mut at = 0;
         while let Some(lease) = node_use.idle.get(at) {
             let unused =
-                now.duration_since(lease.idle_since) >= limits.settings.idle_timeout && staying > floor;
-            if role.is_none() || lease.expires <= now || unused {
+                now.duration_since(lease.idle_since) >= limits.bounds.idle_timeout && staying > floor;
+            let void = role.is_none() || retired || lease.slot.tenure != tenure || lease.expires <= now;
+            if void || unused {
                 ending.extend(node_use.idle.remove(at));
                 staying -= 1;
             } else {
@@ -69,7 +98,7 @@ impl State {
             }
         }
         ending.into_iter().for_each(|lease| self.retire(lease, steps));
-        // The node's role, and with it the limit, may have changed.
+        // The limit may have changed, also with the node's role.
         while self.is_over_limit(limits, user, node)
             && let Some(lease) = self.users[user.0].nodes[node.0].idle.pop_front()
         {
@@ -80,13 +109,13 @@ impl State {
     /// Opens towards min_connections; the limits and the back-off after failures hold here too.
     fn refill(
         &mut self,
-        limits: &Limits<'_>,
+        limits: &Limits,
         user: UserIndex,
         node: NodeIndex,
         now: Instant,
         steps: &mut Vec<Step>,
     ) {
-        let Some(role) = limits.cluster.node(node).role() else { return };
+        let Some(role) = limits.role(node) else { return };
         let floor = state::of(limits.user(user).min_connections, role);
         while !self.closed
             && self.users[user.0].nodes[node.0].connections < floor

@@ -1,8 +1,9 @@
 //! One server connection on loan, and the slot that it occupies in its pool's limits.
 
-use super::Pool;
 use super::registry::{Registered, ServerState, ServerStats};
+use super::shared::Shared;
 use super::state::UserIndex;
+use crate::net::Role;
 use crate::server::ServerConnection;
 use crate::server::parameters::SessionParameters;
 use crate::telemetry::metrics::PoolMetrics;
@@ -15,10 +16,19 @@ use std::time::Instant;
 /// Counts against the limits from the moment an opening begins until PostgreSQL has let go of the connection.
 #[derive(Debug)]
 pub struct Slot {
-    pub(super) pool: Arc<Pool>,
+    pub(super) pool: Arc<Shared>,
     pub(super) user: UserIndex,
     pub(super) node: NodeIndex,
+    /// The node's when the connection was opened.
+    pub(super) tenure: u32,
     pub(super) closing: bool,
+}
+
+impl Slot {
+    /// The node is still what it was when the connection was opened.
+    pub(super) fn is_current(&self) -> bool {
+        self.pool.cluster.node(self.node).tenure() == self.tenure
+    }
 }
 
 impl Drop for Slot {
@@ -58,6 +68,21 @@ impl Lease {
     /// The node this connection leads to.
     pub fn node(&self) -> NodeIndex {
         self.slot.node
+    }
+
+    /// Whether the node is still what it was when the connection was opened.
+    pub fn is_current(&self) -> bool {
+        self.slot.is_current()
+    }
+
+    /// What its node is used as now.
+    pub fn node_role(&self) -> Option<Role> {
+        self.slot.pool.cluster.node(self.slot.node).role()
+    }
+
+    /// Asks for a probe of the nodes now: this connection has shown that one may have changed.
+    pub fn suspect_node(&self) {
+        self.slot.pool.cluster.refresh();
     }
 
     pub(super) fn applied(&self) -> &SessionParameters {

@@ -19,7 +19,7 @@ pub struct PoolSnapshot {
 
 #[derive(Clone, Debug)]
 pub struct UserSnapshot {
-    /// In the order of the cluster's nodes.
+    /// By position in the cluster's nodes, those that are no longer configured included.
     pub nodes: Vec<NodeConnections>,
     /// By role.
     pub queues: [QueueSnapshot; 2],
@@ -45,11 +45,13 @@ pub struct QueueSnapshot {
 impl Pool {
     /// A copy, made under the pool's lock.
     pub fn snapshot(&self) -> PoolSnapshot {
-        let state = self.lock();
-        let users = state.users.iter().enumerate().map(|(index, user)| UserSnapshot {
-            nodes: user.nodes.iter().map(connections).collect(),
+        let limits = self.shared.limits();
+        let mut state = self.shared.lock();
+        state.cover(&limits);
+        let users = self.users().map(|(index, _)| UserSnapshot {
+            nodes: state.users[index.0].nodes.iter().map(connections).collect(),
             queues: Role::ALL.map(|role| {
-                let waiting = state.waiting(UserIndex(index), role);
+                let waiting = state.waiting(index, role);
                 let oldest_wait = waiting.front().map(|waiter| waiter.since.elapsed());
                 QueueSnapshot { role, depth: waiting.len(), oldest_wait }
             }),
@@ -59,21 +61,22 @@ impl Pool {
 
     /// Every open server connection, the oldest first.
     pub fn servers(&self) -> Vec<Arc<ServerStats>> {
-        self.registry.servers()
+        self.shared.registry.servers()
     }
 
     /// The name of a user whose connections there are.
     pub fn user_name(&self, user: UserIndex) -> Option<String> {
-        self.settings.users.get(user.0).map(|user| user.name.clone())
+        let bounds = self.shared.bounds();
+        (user.0 < bounds.len()).then(|| bounds.member(user).name().to_owned())
     }
 
     pub fn metrics(&self) -> &Arc<PoolMetrics> {
-        &self.metrics
+        &self.shared.metrics
     }
 
     /// The most connections that the pool may have to a node, by the node's role.
     pub fn limit(&self, node: NodeIndex) -> u32 {
-        let role = self.cluster.node(node).role();
+        let role = self.cluster().node(node).role();
         role.map_or(0, |role| PoolSettings::limit(&self.settings, role))
     }
 }

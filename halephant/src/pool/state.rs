@@ -1,13 +1,14 @@
 //! What a pool counts and queues, under one lock; every decision is made here, nothing is awaited.
 
+use super::bounds::{Bounds, Member};
 use super::lease::{Lease, Slot};
 use super::registry::ServerState;
-use super::settings::{PoolSettings, RoleLimits, UserSettings};
+use super::settings::RoleLimits;
 use super::waiter::{Grant, Waiter, WaiterId};
 use crate::net::Role;
 use crate::server::OpenError;
 use crate::server::parameters::SessionParameters;
-use crate::topology::{Cluster, NodeIndex};
+use crate::topology::{NodeIndex, Nodes};
 use crate::worker::WorkerId;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -24,8 +25,9 @@ const BACKOFF_MAX: Duration = Duration::from_secs(5);
 
 /// The position of a user in its pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct UserIndex(pub usize);
+pub struct UserIndex(pub(super) usize);
 
+#[derive(Default)]
 pub(super) struct State {
     pub(super) users: Vec<UserState>,
     /// Connections being opened, per node.
@@ -34,6 +36,7 @@ pub(super) struct State {
     rotation: usize,
 }
 
+#[derive(Default)]
 pub(super) struct UserState {
     pub(super) nodes: Vec<NodeUse>,
     /// First come, first served, whichever node serves; indexed by role.
@@ -63,30 +66,30 @@ pub(super) enum Step {
 }
 
 /// The parts of a pool that decisions are made from and that do not change under the lock.
-pub(super) struct Limits<'a> {
-    pub(super) settings: &'a PoolSettings,
-    pub(super) cluster: &'a Cluster,
+pub(super) struct Limits {
+    pub(super) bounds: Arc<Bounds>,
+    pub(super) nodes: Nodes,
 }
 
-impl Limits<'_> {
-    fn role(&self, node: NodeIndex) -> Option<Role> {
-        self.cluster.node(node).role()
+impl Limits {
+    pub(super) fn role(&self, node: NodeIndex) -> Option<Role> {
+        self.nodes.node(node).role()
     }
 
     pub(super) fn pool_max(&self, role: Role) -> u32 {
-        of(self.settings.max_connections, role)
+        of(self.bounds.max_connections, role)
     }
 
-    fn user_max(&self, user: UserIndex, role: Role) -> u32 {
+    pub(super) fn user_max(&self, user: UserIndex, role: Role) -> u32 {
         self.user(user).max_connections.map_or(u32::MAX, |limits| of(limits, role)).min(self.pool_max(role))
     }
 
-    pub(super) fn user(&self, user: UserIndex) -> &UserSettings {
-        &self.settings.users[user.0]
+    pub(super) fn user(&self, user: UserIndex) -> &Member {
+        self.bounds.member(user)
     }
 
     pub(super) fn candidates(&self, role: Role) -> impl Iterator<Item = NodeIndex> {
-        self.cluster.nodes().filter(move |(_, node)| node.role() == Some(role)).map(|(index, _)| index)
+        self.nodes.iter().filter(move |(_, node)| node.role() == Some(role)).map(|(index, _)| index)
     }
 }
 
@@ -98,18 +101,27 @@ pub(super) fn of(limits: RoleLimits, role: Role) -> u32 {
 }
 
 impl State {
-    pub(super) fn new(users: usize, nodes: usize) -> Self {
-        let user = || UserState {
-            nodes: std::iter::repeat_with(NodeUse::default).take(nodes).collect(),
-            waiting: [VecDeque::new(), VecDeque::new()],
-            last_failure: None,
-        };
-        Self {
-            users: std::iter::repeat_with(user).take(users).collect(),
-            opening: vec![0; nodes],
-            closed: false,
-            rotation: 0,
+    /// Makes a place for every user and node that `limits` has: a reload may have brought new ones.
+    pub(super) fn cover(&mut self, limits: &Limits) {
+        let nodes = limits.nodes.len().max(self.opening.len());
+        if self.users.len() < limits.bounds.len() || self.opening.len() < nodes {
+            self.opening.resize(nodes, 0);
+            let users = self.users.len().max(limits.bounds.len());
+            self.users.resize_with(users, UserState::default);
+            self.users.iter_mut().for_each(|user| user.nodes.resize_with(nodes, NodeUse::default));
         }
+    }
+
+    /// Whether nothing of a user is left. What its failures were is forgotten then.
+    pub(super) fn is_unused(&mut self, user: UserIndex) -> bool {
+        let Some(state) = self.users.get_mut(user.0) else { return true };
+        let unused = state.waiting.iter().all(VecDeque::is_empty)
+            && state.nodes.iter().all(|node| node.connections == 0);
+        if unused {
+            state.last_failure = None;
+            state.nodes.iter_mut().for_each(|node| *node = NodeUse::default());
+        }
+        unused
     }
 
     fn use_of(&mut self, user: UserIndex, node: NodeIndex) -> &mut NodeUse {
@@ -127,7 +139,7 @@ impl State {
     /// Takes an idle connection, unless somebody is waiting already.
     pub(super) fn take_idle(
         &mut self,
-        limits: &Limits<'_>,
+        limits: &Limits,
         user: UserIndex,
         role: Role,
         worker: WorkerId,
@@ -174,7 +186,7 @@ impl State {
     /// Serves the waiters of one user from what is idle, and opens what the others of them need and the limits allow.
     pub(super) fn open_for_waiters(
         &mut self,
-        limits: &Limits<'_>,
+        limits: &Limits,
         user: UserIndex,
         role: Role,
         steps: &mut Vec<Step>,
@@ -188,12 +200,13 @@ impl State {
 
     /// Gives idle connections to waiters. There are both where a connection came back, or a node changed its role,
     /// between a client's look at what is idle and its place in the queue.
-    fn serve_idle(&mut self, limits: &Limits<'_>, user: UserIndex, role: Role, steps: &mut Vec<Step>) {
+    fn serve_idle(&mut self, limits: &Limits, user: UserIndex, role: Role, steps: &mut Vec<Step>) {
         for node in limits.candidates(role) {
             let user = &mut self.users[user.0];
             let waiting = &mut user.waiting[role as usize];
+            let tenure = limits.nodes.node(node).tenure();
             while !waiting.is_empty()
-                && let Some(lease) = user.nodes[node.0].idle.pop_back()
+                && let Some(lease) = user.nodes[node.0].idle.pop_back_if(|lease| lease.slot.tenure == tenure)
             {
                 lease.server.set_state(ServerState::Used);
                 steps.extend(waiting.pop_front().map(|waiter| Step::Grant(waiter, Ok(lease))));
@@ -203,7 +216,7 @@ impl State {
 
     /// Opens one more connection if the waiters of a user need it and the limits allow it (`true`); makes room where
     /// other users' idle connections hold it.
-    fn open_one(&mut self, limits: &Limits<'_>, user: UserIndex, role: Role, steps: &mut Vec<Step>) -> bool {
+    fn open_one(&mut self, limits: &Limits, user: UserIndex, role: Role, steps: &mut Vec<Step>) -> bool {
         let now = Instant::now();
         let coming: u32 = limits.candidates(role).map(|node| self.users[user.0].nodes[node.0].opening).sum();
         if self.waiting(user, role).len() <= coming as usize {
@@ -220,7 +233,7 @@ impl State {
 
     pub(super) fn may_open(
         &self,
-        limits: &Limits<'_>,
+        limits: &Limits,
         user: UserIndex,
         node: NodeIndex,
         role: Role,
@@ -234,7 +247,7 @@ impl State {
 
     fn open_candidate(
         &self,
-        limits: &Limits<'_>,
+        limits: &Limits,
         user: UserIndex,
         role: Role,
         now: Instant,
@@ -248,7 +261,7 @@ impl State {
     }
 
     /// Takes the longest idle connection of another user on a node where only the pool's limit is in the way.
-    fn evict_for(&mut self, limits: &Limits<'_>, user: UserIndex, role: Role, now: Instant) -> Option<Lease> {
+    fn evict_for(&mut self, limits: &Limits, user: UserIndex, role: Role, now: Instant) -> Option<Lease> {
         let oldest = |node: NodeIndex| {
             let others = self.users.iter().enumerate().filter(|&(other, _)| other != user.0);
             let idle = others.filter_map(|(other, state)| {
@@ -272,14 +285,14 @@ impl State {
     }
 
     /// Connections of one user to nodes of a role, those about to end not counted.
-    fn held(&self, limits: &Limits<'_>, user: UserIndex, role: Role) -> u32 {
+    fn held(&self, limits: &Limits, user: UserIndex, role: Role) -> u32 {
         let nodes = &self.users[user.0].nodes;
         limits.candidates(role).map(|node| nodes[node.0].connections - nodes[node.0].closing).sum()
     }
 
     /// Whether a user has more connections to a node, or all users together have, than its role allows; those about
     /// to end not counted.
-    pub(super) fn is_over_limit(&self, limits: &Limits<'_>, user: UserIndex, node: NodeIndex) -> bool {
+    pub(super) fn is_over_limit(&self, limits: &Limits, user: UserIndex, node: NodeIndex) -> bool {
         let Some(role) = limits.role(node) else { return true };
         let own = &self.users[user.0].nodes[node.0];
         own.connections - own.closing > limits.user_max(user, role)
@@ -294,7 +307,7 @@ impl State {
     }
 
     /// A connection was opened; it goes where a returned one would go.
-    pub(super) fn opened(&mut self, limits: &Limits<'_>, lease: Lease, steps: &mut Vec<Step>) {
+    pub(super) fn opened(&mut self, limits: &Limits, lease: Lease, steps: &mut Vec<Step>) {
         let (user, node) = (lease.slot.user, lease.slot.node);
         self.opening[node.0] -= 1;
         let node_use = self.use_of(user, node);
@@ -327,13 +340,7 @@ impl State {
 
     /// Whether a user has, or is about to have, a connection to a node of `role` beside the one that just failed to
     /// open on `failed`.
-    pub(super) fn has_other(
-        &self,
-        limits: &Limits<'_>,
-        user: UserIndex,
-        role: Role,
-        failed: NodeIndex,
-    ) -> bool {
+    pub(super) fn has_other(&self, limits: &Limits, user: UserIndex, role: Role, failed: NodeIndex) -> bool {
         let is_candidate = limits.role(failed) == Some(role);
         self.held(limits, user, role) > u32::from(is_candidate)
     }
@@ -344,12 +351,13 @@ impl State {
     }
 
     /// Finds the place of a clean connection: the longest waiter, the idle ones, or none.
-    pub(super) fn settle(&mut self, limits: &Limits<'_>, mut lease: Lease, steps: &mut Vec<Step>) {
+    pub(super) fn settle(&mut self, limits: &Limits, mut lease: Lease, steps: &mut Vec<Step>) {
         let Slot { user, node, .. } = lease.slot;
         let role = limits.role(node);
+        let is_current = limits.nodes.node(node).tenure() == lease.slot.tenure;
         let now = Instant::now();
         let over_limit = self.is_over_limit(limits, user, node);
-        if self.closed || over_limit || lease.expires <= now {
+        if self.closed || !is_current || over_limit || lease.expires <= now {
             self.retire(lease, steps);
             return;
         }
@@ -381,11 +389,11 @@ impl State {
     /// Whether another user waits for the pool's limit, and this one does not need its connection, has two more than
     /// the other, or keeps it from having any. The difference keeps two busy users from trading one connection for
     /// ever; where there is but one for both, they take turns.
-    fn owes_room(&self, limits: &Limits<'_>, user: UserIndex, node: NodeIndex, role: Role) -> bool {
+    fn owes_room(&self, limits: &Limits, user: UserIndex, node: NodeIndex, role: Role) -> bool {
         if self.node_total(node) < limits.pool_max(role) || self.closing(node) > 0 {
             return false;
         }
-        let turn = limits.settings.checkout_timeout / TURNS_PER_CHECKOUT_TIMEOUT;
+        let turn = limits.bounds.checkout_timeout / TURNS_PER_CHECKOUT_TIMEOUT;
         let own = self.waiting(user, role).front();
         let mine = self.users[user.0].nodes[node.0].connections;
         (0..self.users.len()).map(UserIndex).filter(|&other| other != user).any(|other| {
@@ -406,7 +414,7 @@ impl State {
 
     /// Everybody who waits, for what a freed slot or a changed role makes possible: one connection at a time, to the
     /// user that has the fewest, and among equals to the one that waits longest.
-    pub(super) fn open_for_all(&mut self, limits: &Limits<'_>, steps: &mut Vec<Step>) {
+    pub(super) fn open_for_all(&mut self, limits: &Limits, steps: &mut Vec<Step>) {
         if self.closed {
             return;
         }
@@ -432,15 +440,14 @@ impl State {
 }
 
 /// Makes the limit that keeps `user` waiting for a node of `role` readable.
-pub(super) fn limit_text(limits: &Limits<'_>, state: &State, user: UserIndex, role: Role) -> String {
-    let settings = limits.user(user);
+pub(super) fn limit_text(limits: &Limits, state: &State, pool: &str, user: UserIndex, role: Role) -> String {
+    let member = limits.user(user);
     let user_max = limits.user_max(user, role);
-    let at_user_limit = settings.max_connections.is_some()
+    let at_user_limit = member.max_connections.is_some()
         && limits.candidates(role).all(|node| state.users[user.0].nodes[node.0].connections >= user_max);
-    let pool = &limits.settings.name;
     let pool_max = limits.pool_max(role);
     if at_user_limit && user_max < pool_max {
-        format!("pool \"{pool}\", user \"{}\": max_connections.{role} = {user_max} is reached", settings.name)
+        format!("pool \"{pool}\", user \"{}\": max_connections.{role} = {user_max} is reached", member.name())
     } else if limits.candidates(role).all(|node| state.node_total(node) >= pool_max) {
         format!("pool \"{pool}\": max_connections.{role} = {pool_max} is reached")
     } else {

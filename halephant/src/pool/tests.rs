@@ -6,6 +6,9 @@ use super::*;
 use crate::net::NodeAddress;
 use crate::server::fake::{Fake, FakeOpener, Outcome};
 use crate::server::parameters::SessionParameters;
+use crate::topology::NodeIndex;
+use crate::topology::settings::TopologySettings;
+use std::time::Instant;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
@@ -62,7 +65,8 @@ impl Stage {
         change(&mut settings);
         let address = |port| NodeAddress { host: "node".into(), port };
         let ports = 1..=u16::try_from(roles.len()).expect("few nodes");
-        let cluster = Arc::new(Cluster::new("c".into(), ports.map(address)));
+        let topology = TopologySettings { interval: LIMIT, timeout: LIMIT };
+        let cluster = Arc::new(Cluster::new("c".into(), ports.map(address), topology));
         for (at, &role) in roles.iter().enumerate() {
             cluster.observe(NodeIndex(at), Some(role));
         }
@@ -125,7 +129,7 @@ async fn a_connection_that_came_back_before_the_client_was_in_the_queue_is_not_l
     let lease = stage.take(A, Role::Primary).await;
     assert!(stage.pool.try_checkout(A, Role::Primary, &SessionParameters::default()).is_none());
     lease.checkin();
-    let waited = tokio::time::timeout(LIMIT, stage.pool.wait(A, Role::Primary)).await;
+    let waited = tokio::time::timeout(LIMIT, stage.pool.shared.wait(A, Role::Primary, LIMIT)).await;
     waited.expect("in time").expect("the idle connection");
 }
 
@@ -221,7 +225,7 @@ async fn a_freed_slot_goes_to_the_user_with_fewer_connections() {
 }
 
 #[tokio::test]
-async fn a_new_primary_serves_with_the_connections_it_has() {
+async fn a_new_primary_serves_with_new_connections() {
     let stage = Stage::new(limits(1, 1), &[Role::Primary, Role::Replica]);
     stage.take(A, Role::Replica).await.checkin();
     let used = stage.take(A, Role::Primary).await;
@@ -229,26 +233,73 @@ async fn a_new_primary_serves_with_the_connections_it_has() {
     let cluster = stage.pool.cluster();
     cluster.observe(NodeIndex(0), None);
     cluster.observe(NodeIndex(1), Some(Role::Primary));
-    stage.pool.wake();
+    stage.pool.tend_now();
     assert_eq!(granted(waiter).await.node(), NodeIndex(1));
-    assert_eq!(stage.opener.counts().attempts, 2, "the idle connection served");
+    assert_eq!(stage.opener.counts().attempts, 3, "the idle one was a replica's");
     drop(used);
 }
 
 #[tokio::test]
-async fn what_is_over_the_limit_of_a_new_role_is_closed() {
-    let stage = Stage::new(limits(1, 4), &[Role::Replica]);
+async fn what_was_opened_in_another_role_is_closed() {
+    let stage = Stage::new(limits(4, 4), &[Role::Replica]);
     let mut leases = Vec::new();
     for _ in 0..4 {
         leases.push(stage.take(A, Role::Replica).await);
     }
     leases.drain(..2).for_each(Lease::checkin);
     stage.pool.cluster().observe(NodeIndex(0), Some(Role::Primary));
-    stage.pool.tend();
+    assert!(stage.pool.try_checkout(A, Role::Primary, &SessionParameters::default()).is_none());
+    stage.pool.tend_now();
     eventually("the idle ones are closed", || stage.opener.open_now() == 2).await;
     leases.into_iter().for_each(Lease::checkin);
-    eventually("one is left", || stage.pool.connections() == 1).await;
-    assert_eq!(stage.opener.open_now(), 1);
+    eventually("none is left", || stage.pool.connections() == 0).await;
+}
+
+#[tokio::test]
+async fn lowered_limits_close_what_is_idle_and_then_what_comes_back() {
+    let stage = Stage::primary(4);
+    let mut leases = Vec::new();
+    for _ in 0..4 {
+        leases.push(stage.take(A, Role::Primary).await);
+    }
+    leases.drain(..1).for_each(Lease::checkin);
+    let lower = PoolSettings { max_connections: limits(2, 0), ..stage.pool.settings().clone() };
+    let pool = stage.pool.reconfigured(lower);
+    assert_eq!(pool.user("a"), Some(A), "a user that is the same keeps its place");
+    pool.tend_now();
+    eventually("the idle one is closed", || stage.opener.open_now() == 3).await;
+    leases.into_iter().for_each(Lease::checkin);
+    eventually("two are left", || stage.opener.open_now() == 2 && pool.connections() == 2).await;
+}
+
+#[tokio::test]
+async fn a_user_that_is_gone_keeps_its_connections_for_its_sessions() {
+    let stage = Stage::primary(4);
+    stage.take(A, Role::Primary).await.checkin();
+    let without = PoolSettings { users: vec![user("b")], ..stage.pool.settings().clone() };
+    let pool = stage.pool.reconfigured(without.clone());
+    assert_eq!((pool.user("a"), pool.user("b")), (None, Some(B)));
+    pool.tend_now();
+    // Somebody still has the pool as it was.
+    stage.take(A, Role::Primary).await.checkin();
+    assert_eq!(stage.opener.counts().attempts, 1);
+    let Stage { pool: before, opener } = stage;
+    drop(before);
+    pool.tend_now();
+    eventually("it is closed", || opener.open_now() == 0 && pool.connections() == 0).await;
+    // Its place is free for somebody else.
+    let other = pool.reconfigured(PoolSettings { users: vec![user("b"), user("c")], ..without });
+    assert_eq!(other.user("c"), Some(A));
+}
+
+#[tokio::test]
+async fn a_user_that_logs_in_differently_is_another() {
+    let stage = Stage::primary(4);
+    let mut settings = stage.pool.settings().clone();
+    settings.users[0].parameters.application_name = Some("x".into());
+    let pool = stage.pool.reconfigured(settings);
+    assert_ne!(pool.user("a"), Some(A));
+    assert_eq!(stage.pool.user("a"), Some(A), "as it was for those who came before");
 }
 
 #[tokio::test]
@@ -258,16 +309,16 @@ async fn the_janitor_keeps_the_minimum_and_ends_the_rest() {
         settings.idle_timeout = Duration::ZERO;
     };
     let stage = Stage::with(limits(5, 0), &[Role::Primary], change, FakeOpener::default());
-    stage.pool.tend();
+    stage.pool.tend_now();
     eventually("the minimum is open", || stage.opener.open_now() == 2).await;
     let mut leases = Vec::new();
     for _ in 0..4 {
         leases.push(stage.take(A, Role::Primary).await);
     }
     leases.into_iter().for_each(Lease::checkin);
-    stage.pool.tend();
+    stage.pool.tend_now();
     eventually("the minimum is left", || stage.pool.connections() == 2).await;
-    stage.pool.tend();
+    stage.pool.tend_now();
     assert_eq!(stage.pool.connections(), 2);
 }
 
@@ -289,7 +340,7 @@ async fn close_ends_what_is_idle_refuses_who_waits_and_takes_nothing_back() {
     let other = stage.queue(B, Role::Primary).await;
     stage.pool.close();
     assert!(matches!(other.await.expect("no panic"), Err(CheckoutError::Closed)));
-    assert!(matches!(stage.pool.wait(A, Role::Primary).await, Err(CheckoutError::Closed)));
+    assert!(matches!(stage.pool.shared.wait(A, Role::Primary, LIMIT).await, Err(CheckoutError::Closed)));
     idle.checkin();
     used.checkin();
     eventually("all are closed", || stage.pool.connections() == 0 && stage.opener.open_now() == 0).await;

@@ -1,8 +1,9 @@
 //! A checkout that waits its turn.
 
+use super::CheckoutError;
 use super::lease::Lease;
+use super::shared::Shared;
 use super::state::UserIndex;
-use super::{CheckoutError, Pool};
 use crate::net::Role;
 use crate::server::OpenError;
 use std::future::Future;
@@ -28,7 +29,7 @@ pub(super) struct Waiter {
 
 /// The client's end of a waiting checkout. Dropping it leaves the queue; a connection granted meanwhile goes back.
 pub(super) struct Waiting {
-    pub(super) pool: Arc<Pool>,
+    pub(super) pool: Arc<Shared>,
     pub(super) user: UserIndex,
     pub(super) role: Role,
     pub(super) id: WaiterId,

@@ -5,9 +5,8 @@ use super::settings::ClusterConfig;
 use crate::auth::verifiers::{FetchError, FetchFuture, Lookup, VerifierSource};
 use crate::net::Role;
 use crate::server::query::{QueryError, Row};
-use crate::server::settings::ParameterSettings;
-use crate::server::{Login, OpenError, ServerConnection};
-use crate::topology::Cluster;
+use crate::server::{OpenError, ServerConnection};
+use crate::topology::{Cluster, Node};
 use halephant_protocol::scram::Verifier;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -32,7 +31,14 @@ struct Inner {
     query: String,
     /// The connection is bound to this runtime's reactor.
     control: Handle,
-    open: Mutex<Option<ServerConnection>>,
+    open: Mutex<Option<Kept>>,
+}
+
+/// A connection, and what its node was when it was opened.
+struct Kept {
+    connection: ServerConnection,
+    node: Arc<Node>,
+    tenure: u32,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -45,7 +51,7 @@ enum AdminError {
 
 impl AdminConnection {
     pub fn new(
-        config: &ClusterConfig,
+        settings: &ClusterConfig,
         cluster: Arc<Cluster>,
         upstream: Arc<Upstream>,
         control: Handle,
@@ -53,9 +59,9 @@ impl AdminConnection {
         Self(Arc::new(Inner {
             cluster,
             upstream,
-            user: config.node.admin_user.clone(),
-            database: config.node.admin_database.clone(),
-            query: config.auth.query.clone(),
+            user: settings.node.admin_user.clone(),
+            database: settings.node.admin_database.clone(),
+            query: settings.auth.query.clone(),
             control,
             open: Mutex::new(None),
         }))
@@ -82,39 +88,47 @@ impl Inner {
     async fn fetch(&self, role: &str) -> Result<Lookup, AdminError> {
         let mut open = self.open.lock().await;
         // A kept connection may have ended without a word; a fresh one is tried once.
-        if let Some(mut connection) = open.take()
-            && connection.is_alive(true)
-            && let Ok(rows) = connection.query(&self.query, &[role]).await
+        if let Some(mut kept) = open.take()
+            && kept.is_current()
+            && kept.connection.is_alive(true)
+            && let Ok(rows) = kept.connection.query(&self.query, &[role]).await
         {
-            *open = Some(connection);
+            *open = Some(kept);
             return Ok(interpret(&rows));
         }
-        let mut connection = self.connect().await?;
-        let rows = connection.query(&self.query, &[role]).await;
-        if !matches!(rows, Err(QueryError::Read(_) | QueryError::Write(_))) && !connection.busy {
-            *open = Some(connection);
+        let mut kept = self.connect().await?;
+        let rows = kept.connection.query(&self.query, &[role]).await;
+        if !matches!(rows, Err(QueryError::Read(_) | QueryError::Write(_))) && !kept.connection.busy {
+            *open = Some(kept);
         }
         Ok(interpret(&rows?))
     }
 
     /// The primary first; a replica has the same roles.
-    async fn connect(&self) -> Result<ServerConnection, AdminError> {
-        let parameters =
-            ParameterSettings { application_name: Some("halephant".into()), ..Default::default() };
-        let login = Login { database: &self.database, role: &self.user, parameters: &parameters };
-        let mut nodes: Vec<_> = self.cluster.nodes().collect();
-        nodes.sort_by_key(|(_, node)| (node.role() != Some(Role::Primary), node.role().is_none()));
+    async fn connect(&self) -> Result<Kept, AdminError> {
+        let mut nodes = self.cluster.configured();
+        nodes.sort_by_key(|(_, node)| {
+            (node.assessed_role() != Some(Role::Primary), node.assessed_role().is_none())
+        });
         let mut last = None;
         for (_, node) in nodes {
-            match self.upstream.open_own(&node.address, login).await {
+            let tenure = node.tenure();
+            match self.upstream.open_admin(&node.address, &self.user, &self.database).await {
                 Ok(mut connection) => {
                     connection.command(PREPARE_SESSION).await?;
-                    return Ok(connection);
+                    return Ok(Kept { connection, node, tenure });
                 }
                 Err(error) => last = Some(error),
             }
         }
         Err(last.expect("a cluster has at least one node").into())
+    }
+}
+
+impl Kept {
+    /// The node is in use, as what it was.
+    fn is_current(&self) -> bool {
+        self.node.is_configured() && self.node.tenure() == self.tenure
     }
 }
 

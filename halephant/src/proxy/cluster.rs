@@ -2,45 +2,78 @@
 
 use super::admin_connection::AdminConnection;
 use super::settings::ClusterConfig;
+use crate::auth::settings::AuthSettings;
 use crate::auth::{PgPass, Verifiers};
 use crate::net::NodeAddress;
 use crate::secret::Secret;
+use crate::server::settings::{NodeSettings, ParameterSettings};
 use crate::server::{
     Credentials, KeyCache, LearnedKeys, Login, OpenError, OpenFuture, Opener, ServerConnection, open,
 };
 use crate::topology::Cluster;
+use arc_swap::ArcSwap;
 use halephant_protocol::scram::{ClientKeys, Verifier};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
 #[derive(Debug)]
 pub struct ClusterState {
     pub cluster: Arc<Cluster>,
-    pub verifiers: Verifiers,
+    pub verifiers: Arc<Verifiers>,
     pub upstream: Arc<Upstream>,
+    /// What the verifiers were fetched by.
+    auth: AuthSettings,
 }
 
 impl ClusterState {
     /// `control`: the runtime on which the admin connections live.
-    pub fn new(config: &ClusterConfig, pgpass: Arc<PgPass>, control: &Handle) -> Self {
-        let cluster = Arc::new(Cluster::new(config.name.clone(), config.node.nodes.iter().cloned()));
-        let logins =
-            cluster.nodes().map(|(_, node)| (node.address.clone(), Semaphore::new(LOGINS_PER_NODE_MAX)));
+    pub fn new(settings: &ClusterConfig, pgpass: Arc<PgPass>, control: &Handle) -> Self {
+        let nodes = settings.node.nodes.iter().cloned();
+        let cluster = Arc::new(Cluster::new(settings.name.clone(), nodes, settings.topology.clone()));
         let upstream = Arc::new(Upstream {
             pgpass,
             keys: KeyCache::default(),
             learned: Mutex::default(),
-            connect_timeout: config.node.connect_timeout,
-            logins: logins.collect(),
+            settings: ArcSwap::from_pointee(settings.node.clone()),
+            logins: Mutex::default(),
         });
-        let admin =
-            AdminConnection::new(config, Arc::clone(&cluster), Arc::clone(&upstream), control.clone());
-        let verifiers = Verifiers::new(Arc::new(admin), config.auth.cache_ttl);
-        Self { cluster, verifiers, upstream }
+        let verifiers = verifiers(settings, &cluster, &upstream, control);
+        Self { cluster, verifiers, upstream, auth: settings.auth.clone() }
     }
+
+    /// The same cluster under other settings. Nodes keep what is known about them, and verifiers that were fetched stay
+    /// where they would be fetched in the same way again. Returns the nodes that nobody watches yet, too.
+    pub fn reconfigured(&self, settings: &ClusterConfig, control: &Handle) -> (Self, Vec<Unwatched>) {
+        let added = self.cluster.reconfigure(&settings.node.nodes, settings.topology.clone());
+        let before = self.upstream.settings.swap(Arc::new(settings.node.clone()));
+        let cluster = Arc::clone(&self.cluster);
+        let upstream = Arc::clone(&self.upstream);
+        let same = self.auth == settings.auth
+            && before.nodes == settings.node.nodes
+            && before.admin_user == settings.node.admin_user
+            && before.admin_database == settings.node.admin_database;
+        let verifiers = if same {
+            Arc::clone(&self.verifiers)
+        } else {
+            verifiers(settings, &cluster, &upstream, control)
+        };
+        (Self { cluster, verifiers, upstream, auth: settings.auth.clone() }, added)
+    }
+}
+
+/// A node and its position.
+pub type Unwatched = (crate::topology::NodeIndex, Arc<crate::topology::Node>);
+
+fn verifiers(
+    settings: &ClusterConfig,
+    cluster: &Arc<Cluster>,
+    upstream: &Arc<Upstream>,
+    control: &Handle,
+) -> Arc<Verifiers> {
+    let admin = AdminConnection::new(settings, Arc::clone(cluster), Arc::clone(upstream), control.clone());
+    Arc::new(Verifiers::new(Arc::new(admin), settings.auth.cache_ttl))
 }
 
 /// How the cluster's nodes are logged in to.
@@ -50,20 +83,50 @@ pub struct Upstream {
     keys: KeyCache,
     /// By role: the keys of clients that proved their password to us.
     learned: Mutex<HashMap<String, LearnedKeys>>,
-    connect_timeout: Duration,
+    settings: ArcSwap<NodeSettings>,
     /// By node: how many more logins of pools may be under way, over all pools.
-    logins: HashMap<NodeAddress, Semaphore>,
+    logins: Mutex<HashMap<NodeAddress, Arc<Semaphore>>>,
 }
 
 /// Logins to one node at a time: a storm of clients reaches PostgreSQL as a queue, in order of arrival.
 const LOGINS_PER_NODE_MAX: usize = 16;
 
 impl Upstream {
+    /// As of the newest configuration.
+    pub fn settings(&self) -> Arc<NodeSettings> {
+        self.settings.load_full()
+    }
+
     /// Remembers the keys of a client, so that no password has to be stored to log in as its role.
     pub fn learn(&self, role: &str, verifier: &Verifier, keys: ClientKeys) {
         let learned =
             LearnedKeys { keys, salt: verifier.salt().to_vec(), iterations: verifier.iterations().get() };
         self.learned.lock().unwrap_or_else(PoisonError::into_inner).insert(role.to_owned(), learned);
+    }
+
+    /// Opens a connection without waiting in line.
+    async fn open_own(&self, node: &NodeAddress, login: Login<'_>) -> Result<ServerConnection, OpenError> {
+        let credentials = self.credentials(node, login.database, login.role);
+        let timeout = self.settings.load().connect_timeout;
+        open(node, login, &credentials, &self.keys, timeout).await
+    }
+
+    fn logins(&self, node: &NodeAddress) -> Arc<Semaphore> {
+        let mut logins = self.logins.lock().unwrap_or_else(PoisonError::into_inner);
+        let semaphore = || Arc::new(Semaphore::new(LOGINS_PER_NODE_MAX));
+        Arc::clone(logins.entry(node.clone()).or_insert_with(semaphore))
+    }
+
+    /// Opens a connection as the admin user, for the proxy's own use: not in line with pools.
+    pub async fn open_admin(
+        &self,
+        node: &NodeAddress,
+        user: &str,
+        database: &str,
+    ) -> Result<ServerConnection, OpenError> {
+        let parameters =
+            ParameterSettings { application_name: Some("halephant".into()), ..Default::default() };
+        self.open_own(node, Login { database, role: user, parameters: &parameters }).await
     }
 
     /// A password from the password file comes first; learned keys serve where no line matches.
@@ -77,26 +140,12 @@ impl Upstream {
     }
 }
 
-impl Upstream {
-    /// Opens a connection for the proxy's own use, without waiting in line.
-    pub async fn open_own(
-        &self,
-        node: &NodeAddress,
-        login: Login<'_>,
-    ) -> Result<ServerConnection, OpenError> {
-        let credentials = self.credentials(node, login.database, login.role);
-        open(node, login, &credentials, &self.keys, self.connect_timeout).await
-    }
-}
-
 impl Opener for Upstream {
     fn open<'a>(&'a self, node: &'a NodeAddress, login: Login<'a>) -> OpenFuture<'a> {
         Box::pin(async move {
-            // Each login ends within connect_timeout, so the line moves. The semaphores are never closed.
-            let _turn = match self.logins.get(node) {
-                Some(logins) => logins.acquire().await.ok(),
-                None => None,
-            };
+            let logins = self.logins(node);
+            // Each login ends within connect_timeout, so the line moves. The semaphore is never closed.
+            let _turn = logins.acquire().await.ok();
             self.open_own(node, login).await
         })
     }

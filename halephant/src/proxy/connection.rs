@@ -104,7 +104,7 @@ async fn opening_and_login(
     };
     let request = match opening {
         Opening::Cancel { process_id, secret_key } => {
-            state.sessions.cancel(process_id, &secret_key).await;
+            state.sessions().cancel(process_id, &secret_key).await;
             return Ok(None);
         }
         Opening::Session(request) => request,

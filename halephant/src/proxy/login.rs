@@ -7,6 +7,7 @@ use crate::net::Role;
 use crate::pool::settings::PoolMode;
 use crate::pool::{Lease, UserIndex};
 use crate::relay::Client;
+use crate::relay::READ_ONLY_HINT;
 use crate::server::query::QueryError;
 use crate::session::Session;
 use crate::session::parameters::{ParameterError, session_parameters};
@@ -33,6 +34,8 @@ pub enum LoginError {
     Parameters(#[from] ParameterError),
     #[error(transparent)]
     Welcome(#[from] WelcomeError),
+    #[error("user \"{user}\" is routed to replicas and cannot have default_transaction_read_only off")]
+    ReadOnly { user: String },
     #[error("no random bytes for a secret key: {0}")]
     Random(#[from] getrandom::Error),
     #[error("the answer cannot be encoded: {0}")]
@@ -55,6 +58,10 @@ impl LoginError {
                 return Some(ErrorReport::fatal(error.sqlstate, &error.message));
             }
             Self::Welcome(WelcomeError::Apply(_)) => SqlState::CONNECTION_FAILURE,
+            Self::ReadOnly { .. } => {
+                let report = ErrorReport::fatal(SqlState::READ_ONLY_SQL_TRANSACTION, self.to_string());
+                return Some(report.hint(READ_ONLY_HINT));
+            }
             Self::Random(_) => SqlState::SYSTEM_ERROR,
             Self::Encode(_) => SqlState::PROTOCOL_VIOLATION,
         };
@@ -81,7 +88,10 @@ pub async fn log_in(
     };
     let parameters = request.parameters.iter().map(|(name, value)| (name.as_str(), value.as_str()));
     let wanted = session_parameters(parameters)?;
-    let role = served.route(user);
+    let (role, granted) = served.route(user, &wanted);
+    if !granted {
+        return Err(LoginError::ReadOnly { user: request.user.clone() });
+    }
     let (known, mut lease) = served.welcomes.learn(&served.pool, user, role, &wanted).await?;
     if served.pool.settings().mode == PoolMode::Transaction {
         lease.take().into_iter().for_each(Lease::checkin);
@@ -94,7 +104,7 @@ pub async fn log_in(
         application_name: client_name(request),
         role: Some(role),
     };
-    let registration = state.sessions.register(request.version.has_long_secret_keys(), details)?;
+    let registration = state.sessions().register(request.version.has_long_secret_keys(), details)?;
     let mut client = Client {
         stream: stream.take().ok_or_else(gone)?,
         held: std::mem::take(buffer).into_bytes(),
@@ -159,7 +169,7 @@ async fn authenticate(
         auth::authenticate(stream, buffer, &request.user, verifier).await?;
         return Err(AuthError::Failed { user: request.user.clone() }.into());
     };
-    let role = served.pool.settings().users[user.0].role();
+    let role = served.pool.user_settings(user).role();
     let verifier = verifier(state, &served, &request.user, role).await;
     let keys = match auth::authenticate(stream, buffer, &request.user, verifier.clone()).await {
         Ok(keys) => keys,
@@ -189,5 +199,9 @@ async fn verifier(state: &State, served: &Served, user: &str, role: &str) -> Ver
 }
 
 fn mock_verifier(state: &State, user: &str) -> Verifier {
-    Verifier::mock(&state.mock_secret, user, NonZeroU32::new(ITERATIONS_DEFAULT).unwrap_or(NonZeroU32::MIN))
+    Verifier::mock(
+        &state.shared.mock_secret,
+        user,
+        NonZeroU32::new(ITERATIONS_DEFAULT).unwrap_or(NonZeroU32::MIN),
+    )
 }

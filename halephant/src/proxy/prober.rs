@@ -1,127 +1,163 @@
-//! Finds out which node is the primary: asks every node, over a connection that is kept open.
+//! Asks a node what it is, over a connection that is kept open.
 
 use super::cluster::Upstream;
-use super::settings::ClusterConfig;
-use crate::net::Role;
-use crate::server::settings::ParameterSettings;
-use crate::server::{Login, ServerConnection};
-use crate::topology::settings::TopologySettings;
-use crate::topology::{Cluster, NodeIndex};
+use crate::net::NodeAddress;
+use crate::server::query::{QueryError, Row};
+use crate::server::{OpenError, ServerConnection};
+use crate::topology::Observation;
+use crate::topology::observation::{Lsn, timeline_of_file};
+use crate::topology::probe::{Answer, Probe, ProbeError, Prober};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::{Instant, sleep_until, timeout};
 
-/// Requests for a probe that come closer together than this are one.
-const REFRESH_INTERVAL_MIN: Duration = Duration::from_millis(100);
+/// One row: in recovery, position, name of the file that is written, seconds since the last replayed commit.
+const QUESTION: &str = "\
+SELECT pg_catalog.pg_is_in_recovery(), \
+CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn() \
+ELSE pg_catalog.pg_current_wal_lsn() END, \
+CASE WHEN pg_catalog.pg_is_in_recovery() THEN NULL \
+ELSE pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()) END, \
+CASE WHEN pg_catalog.pg_is_in_recovery() THEN \
+EXTRACT(EPOCH FROM pg_catalog.clock_timestamp() - pg_catalog.pg_last_xact_replay_timestamp()) END";
+/// It does not change while a server runs.
+const SYSTEM_IDENTIFIER: &str = "SELECT system_identifier FROM pg_catalog.pg_control_system()";
 
-pub struct Prober {
-    cluster: Arc<Cluster>,
+#[derive(Debug, thiserror::Error)]
+enum NodeError {
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    #[error(transparent)]
+    Query(#[from] QueryError),
+    #[error("the answer makes no sense")]
+    Answer,
+}
+
+/// Makes probes that log in to a cluster's nodes as its admin user.
+pub struct AdminProber(pub Arc<Upstream>);
+
+impl Prober for AdminProber {
+    fn probe(&self, node: &NodeAddress) -> Box<dyn Probe> {
+        Box::new(AdminProbe { upstream: Arc::clone(&self.0), node: node.clone(), kept: None, last: None })
+    }
+}
+
+struct AdminProbe {
     upstream: Arc<Upstream>,
+    node: NodeAddress,
+    kept: Option<Kept>,
+    /// Where the node was reached last.
+    last: Option<SocketAddr>,
+}
+
+struct Kept {
+    connection: ServerConnection,
     user: String,
     database: String,
-    settings: TopologySettings,
-    connections: Vec<Option<ServerConnection>>,
+    system_identifier: Option<u64>,
 }
 
-impl Prober {
-    pub fn new(config: &ClusterConfig, cluster: Arc<Cluster>, upstream: Arc<Upstream>) -> Self {
-        let connections = (0..cluster.len()).map(|_| None).collect();
-        Self {
-            cluster,
-            upstream,
-            user: config.node.admin_user.clone(),
-            database: config.node.admin_database.clone(),
-            settings: config.topology.clone(),
-            connections,
-        }
-    }
-
-    /// Asks every node at once. Returns whether any role changed.
-    pub async fn probe(&mut self) -> bool {
-        let nodes: Vec<NodeIndex> = self.cluster.nodes().map(|(index, _)| index).collect();
-        let mut tasks = tokio::task::JoinSet::new();
-        for node in nodes {
-            let connection = self.connections[node.0].take();
-            let probe = Probe {
-                cluster: Arc::clone(&self.cluster),
-                upstream: Arc::clone(&self.upstream),
-                user: self.user.clone(),
-                database: self.database.clone(),
-                node,
-            };
-            let limit = self.settings.timeout;
-            tasks.spawn(async move { (node, timeout(limit, probe.ask(connection)).await.unwrap_or(None)) });
-        }
-        let mut changed = false;
-        while let Some(joined) = tasks.join_next().await {
-            let Ok((node, answer)) = joined else { continue };
-            let role = answer.as_ref().map(|(role, _)| *role);
-            self.connections[node.0] = answer.map(|(_, connection)| connection);
-            if self.cluster.observe(node, role) {
-                changed = true;
-                let role = role.map_or("unreachable", Role::as_str);
-                tracing::info!(cluster = self.cluster.name, node = %self.cluster.node(node).address, role, "node role");
-            }
-        }
-        changed
-    }
-
-    /// Probes for ever: at every interval, and when somebody asks. `changed` is called when a role is another one.
-    pub async fn run(mut self, changed: impl Fn()) {
-        loop {
-            let began = Instant::now();
-            if self.probe().await {
-                changed();
-            }
-            let at = began + self.settings.interval;
-            tokio::select! {
-                () = sleep_until(at) => {}
-                () = self.cluster.refresh_requested() => sleep_until(began + REFRESH_INTERVAL_MIN).await,
-            }
-        }
+impl Probe for AdminProbe {
+    fn ask(&mut self) -> Answer<'_> {
+        Box::pin(async move { self.observe().await.map_err(ProbeError::failed) })
     }
 }
 
-/// One question to one node.
-struct Probe {
-    cluster: Arc<Cluster>,
-    upstream: Arc<Upstream>,
-    user: String,
-    database: String,
-    node: NodeIndex,
-}
-
-impl Probe {
-    async fn ask(self, kept: Option<ServerConnection>) -> Option<(Role, ServerConnection)> {
-        if let Some(connection) = kept
-            && let Some(answer) = in_recovery(connection).await
+impl AdminProbe {
+    async fn observe(&mut self) -> Result<Observation, NodeError> {
+        let moved = self.has_moved().await;
+        // Taken out while it is used: an answer that is given up takes its connection with it.
+        let settings = self.upstream.settings();
+        let kept = self.kept.take().filter(|kept| {
+            !moved && kept.user == settings.admin_user && kept.database == settings.admin_database
+        });
+        // A kept connection may have ended without a word; a fresh one is tried once.
+        if let Some(mut kept) = kept
+            && let Ok(rows) = kept.connection.query(QUESTION, &[]).await
         {
-            return Some(answer);
+            let observation = interpret(&rows, kept.system_identifier, false).ok_or(NodeError::Answer)?;
+            self.kept = Some(kept);
+            return Ok(observation);
         }
-        let parameters =
-            ParameterSettings { application_name: Some("halephant".into()), ..Default::default() };
-        let login = Login { database: &self.database, role: &self.user, parameters: &parameters };
-        match self.upstream.open_own(&self.cluster.node(self.node).address, login).await {
-            Ok(connection) => in_recovery(connection).await,
-            Err(error) => {
-                let known = self.cluster.node(self.node).role().is_some();
-                if known {
-                    tracing::warn!(cluster = self.cluster.name, %error, "a node does not answer");
-                } else {
-                    tracing::debug!(cluster = self.cluster.name, %error, "a node does not answer");
-                }
-                None
+        let (user, database) = (settings.admin_user.clone(), settings.admin_database.clone());
+        let mut connection = self.upstream.open_admin(&self.node, &user, &database).await?;
+        // A role without the right to see it does without.
+        let system_identifier = match connection.query(SYSTEM_IDENTIFIER, &[]).await {
+            Ok(rows) => rows.first().and_then(|row| row.first()?.as_deref()?.parse().ok()),
+            Err(QueryError::Server(_)) => None,
+            Err(error) => return Err(error.into()),
+        };
+        let rows = connection.query(QUESTION, &[]).await?;
+        let observation = interpret(&rows, system_identifier, moved).ok_or(NodeError::Answer)?;
+        self.last = Some(connection.cancel.address());
+        self.kept = Some(Kept { connection, user, database, system_identifier });
+        Ok(observation)
+    }
+
+    /// Whether the node's name no longer leads to the address where it was reached last. A resolver that fails says
+    /// nothing about that.
+    async fn has_moved(&self) -> bool {
+        let Some(last) = self.last else { return false };
+        match tokio::net::lookup_host((self.node.host.as_str(), self.node.port)).await {
+            Ok(addresses) => {
+                let addresses: Vec<_> = addresses.collect();
+                !addresses.is_empty() && !addresses.contains(&last)
             }
+            Err(_) => false,
         }
     }
 }
 
-async fn in_recovery(mut connection: ServerConnection) -> Option<(Role, ServerConnection)> {
-    let rows = connection.query("SELECT pg_catalog.pg_is_in_recovery()", &[]).await.ok()?;
-    let role = match rows.first()?.first()?.as_deref()? {
-        "t" => Role::Replica,
-        "f" => Role::Primary,
+fn interpret(rows: &[Row], system_identifier: Option<u64>, moved: bool) -> Option<Observation> {
+    let [row] = rows else { return None };
+    let [in_recovery, lsn, file, age] = row.as_slice() else { return None };
+    let in_recovery = match in_recovery.as_deref()? {
+        "t" => true,
+        "f" => false,
         _ => return None,
     };
-    Some((role, connection))
+    let seconds = |text: &str| text.parse::<f64>().ok();
+    Some(Observation {
+        in_recovery,
+        lsn: lsn.as_deref().and_then(Lsn::parse),
+        timeline: file.as_deref().and_then(timeline_of_file),
+        // Clocks of two machines may differ: an age below zero is none.
+        replay_age: age
+            .as_deref()
+            .and_then(seconds)
+            .and_then(|seconds| Duration::try_from_secs_f64(seconds.max(0.0)).ok()),
+        system_identifier,
+        moved,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(columns: [Option<&str>; 4]) -> Vec<Row> {
+        vec![columns.iter().map(|column| column.map(str::to_owned)).collect()]
+    }
+
+    #[test]
+    fn a_primary_and_a_replica() {
+        let rows = row([Some("f"), Some("1/A0"), Some("00000003000000010000002B"), None]);
+        let said = interpret(&rows, Some(7), false).expect("it is an answer");
+        assert_eq!((said.in_recovery, said.timeline, said.system_identifier), (false, Some(3), Some(7)));
+        assert_eq!(said.lsn, Some(Lsn(0x1_0000_00A0)));
+        let rows = row([Some("t"), Some("1/A0"), None, Some("-0.25")]);
+        let said = interpret(&rows, None, true).expect("it is an answer");
+        assert_eq!((said.in_recovery, said.moved, said.replay_age), (true, true, Some(Duration::ZERO)));
+        let rows = row([Some("t"), None, None, Some("1.5")]);
+        let said = interpret(&rows, None, false).expect("it is an answer");
+        assert_eq!((said.lsn, said.replay_age), (None, Some(Duration::from_millis(1500))));
+    }
+
+    #[test]
+    fn nonsense_is_no_answer() {
+        assert_eq!(interpret(&[], None, false), None);
+        assert_eq!(interpret(&row([Some("x"), None, None, None]), None, false), None);
+        assert_eq!(interpret(&row([None, None, None, None]), None, false), None);
+        assert_eq!(interpret(&[vec![Some("t".to_owned())]], None, false), None);
+    }
 }

@@ -1,23 +1,29 @@
 //! A process's life: bind, start the workers, serve, and end in good order.
 
 use super::connection::serve;
+use super::live::Live;
+use super::reload::{Reread, reload};
+use super::service;
 use super::settings::Config;
 use super::source::View;
-use super::state::State;
+use super::state::Process;
 use crate::admin::{Admin, AdminError};
 use crate::auth::PgPass;
 use crate::auth::pgpass::PgPassError;
-use crate::cancel::Signal;
+use crate::cancel::{Sessions, Signal};
 use crate::net::{bind, raise_descriptor_limit};
 use crate::worker::{WorkerId, Workers};
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 /// How often the end is looked for while sessions drain.
 const DRAIN_POLL: Duration = Duration::from_millis(20);
@@ -48,11 +54,20 @@ pub enum Shutdown {
     Immediate,
 }
 
-/// Serves until `shutdown` says so a first time; a second time ends it at once.
+/// What a process is told from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    Shutdown(Shutdown),
+    /// Read the configuration again.
+    Reload,
+}
+
+/// Serves until `events` has a shutdown; a second one ends it at once.
 ///
-/// Runs on the calling thread's runtime, which becomes the control runtime: it probes nodes, tends pools and runs auth
-/// queries; clients are served by the workers.
-pub async fn run(config: Config, mut shutdown: impl Source) -> Result<(), RunError> {
+/// Runs on the calling thread's runtime, which becomes the control runtime: it probes nodes, tends pools, runs auth
+/// queries and reloads; clients are served by the workers.
+pub async fn run(config: Config, mut events: impl Source, reread: impl Reread) -> Result<(), RunError> {
+    let listen = config.server.listen.clone();
     let count = match config.server.workers {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
         count => count,
@@ -62,61 +77,97 @@ pub async fn run(config: Config, mut shutdown: impl Source) -> Result<(), RunErr
         Ok(limit) => tracing::debug!(limit, "open descriptors"),
         Err(error) => tracing::warn!(%error, "the limit on open descriptors could not be raised"),
     }
-    let listeners = bind_all(&config.server.listen, count)?;
+    let listeners = bind_all(&listen, count)?;
     let admin = Admin::bind(&config.admin)?;
     let threads = Threads::start(count).map_err(RunError::Worker)?;
-    let control = tokio::runtime::Handle::current();
-    let state = Arc::new(State::new(&config, pgpass, &threads.workers, &control)?);
+    let process = Process::new(pgpass, threads.workers.clone(), Handle::current())?;
+    let live = Arc::new(Live::start(config, Arc::new(process)).await);
     if let Some(admin) = admin {
-        let view = View { state: Arc::clone(&state), config: config.clone() };
-        tokio::spawn(admin.serve(Arc::new(view)));
+        tokio::spawn(admin.serve(Arc::new(View(Arc::clone(&live)))));
     }
-    state.start(&config).await;
     let (stop_accepting, accepting) = watch::channel(());
     for (worker, listeners) in listeners.into_iter().enumerate() {
         for listener in listeners {
-            let accept = accept(Arc::clone(&state), listener, accepting.clone());
+            let accept = accept(Arc::clone(&live), listener, accepting.clone());
             threads.workers.spawn_on(WorkerId(worker), accept);
         }
     }
     drop(accepting);
-    let listen = config.server.listen.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let listen = listen.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     tracing::info!(listen, workers = count, "ready");
-    let kind = shutdown.next().await;
+    service::ready();
+    let kind = serve_until_shutdown(&live, &mut events, reread).await;
     drop(stop_accepting);
-    tracing::info!(?kind, sessions = state.sessions.len(), "shutting down");
-    if kind == Shutdown::Graceful {
-        state.sessions.signal_all(Signal::Drain);
+    service::stopping();
+    shut_down(&live, kind, &mut events).await;
+    tracing::info!("stopped");
+    threads.stop();
+    Ok(())
+}
+
+/// Carries out reloads, one at a time; requests that come meanwhile are one more.
+async fn serve_until_shutdown(live: &Arc<Live>, events: &mut impl Source, reread: impl Reread) -> Shutdown {
+    let mut watchdog = pin!(service::feed_watchdog());
+    let mut idle = Some(reread);
+    let mut running = JoinSet::new();
+    let mut requested = false;
+    loop {
         tokio::select! {
-            () = sessions_ended(&state) => {}
-            () = tokio::time::sleep(config.server.shutdown_timeout) => {}
-            _ = shutdown.next() => {}
+            event = events.next() => match event {
+                Event::Shutdown(kind) => return kind,
+                Event::Reload => requested = true,
+            },
+            Some(ended) = running.join_next() => match ended {
+                Ok(reread) => idle = Some(reread),
+                Err(ended) => tracing::error!(%ended, "a reload did not end; there will be no other"),
+            },
+            () = &mut watchdog => {}
+        }
+        if requested && let Some(reread) = idle.take() {
+            requested = false;
+            running.spawn(reload(Arc::clone(live), reread));
         }
     }
-    state.sessions.signal_all(Signal::Stop);
+}
+
+async fn shut_down(live: &Live, kind: Shutdown, events: &mut impl Source) {
+    let state = live.state();
+    let sessions = state.sessions();
+    tracing::info!(?kind, sessions = sessions.len(), "shutting down");
+    if kind == Shutdown::Graceful {
+        sessions.signal_all(Signal::Drain);
+        tokio::select! {
+            () = sessions_ended(sessions) => {}
+            () = tokio::time::sleep(state.config.server.shutdown_timeout) => {}
+            () = another_shutdown(events) => {}
+        }
+    }
+    sessions.signal_all(Signal::Stop);
     let closing = async {
-        sessions_ended(&state).await;
-        state.pools().for_each(crate::pool::Pool::close);
+        sessions_ended(sessions).await;
+        state.pools().for_each(|pool| pool.close());
         while state.pools().any(|pool| pool.connections() > 0) {
             tokio::time::sleep(DRAIN_POLL).await;
         }
     };
     tokio::select! {
         _ = tokio::time::timeout(CLOSE_TIMEOUT, closing) => {}
-        _ = shutdown.next() => {}
+        () = another_shutdown(events) => {}
     }
-    tracing::info!("stopped");
-    threads.stop();
-    Ok(())
 }
 
-/// Where shutdown requests come from: signals in a process, a channel in a test.
+async fn another_shutdown(events: &mut impl Source) {
+    while events.next().await == Event::Reload {}
+}
+
+/// Where events come from: signals in a process, a channel in a test.
 pub trait Source {
-    fn next(&mut self) -> impl Future<Output = Shutdown>;
+    /// Cancel safe.
+    fn next(&mut self) -> impl Future<Output = Event>;
 }
 
-async fn sessions_ended(state: &State) {
-    while !state.sessions.is_empty() {
+async fn sessions_ended(sessions: &Sessions) {
+    while !sessions.is_empty() {
         tokio::time::sleep(DRAIN_POLL).await;
     }
 }
@@ -131,7 +182,7 @@ fn bind_all(addresses: &[SocketAddr], count: usize) -> Result<Vec<Vec<std::net::
     Ok(by_worker)
 }
 
-async fn accept(state: Arc<State>, listener: std::net::TcpListener, mut accepting: watch::Receiver<()>) {
+async fn accept(live: Arc<Live>, listener: std::net::TcpListener, mut accepting: watch::Receiver<()>) {
     let listener = match TcpListener::from_std(listener) {
         Ok(listener) => listener,
         Err(error) => return tracing::error!(%error, "a listener could not be registered"),
@@ -144,8 +195,9 @@ async fn accept(state: Arc<State>, listener: std::net::TcpListener, mut acceptin
         };
         match accepted {
             Ok((stream, peer)) => {
-                state.metrics.accepted.add(1);
-                tokio::spawn(serve(Arc::clone(&state), stream, peer));
+                let state = live.state();
+                state.shared.metrics.accepted.add(1);
+                tokio::spawn(serve(state, stream, peer));
             }
             Err(error) => {
                 tracing::warn!(%error, "accept failed");

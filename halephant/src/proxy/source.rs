@@ -1,8 +1,7 @@
 //! The running proxy as the admin API, the console and exporters look at it.
 
 use super::effective::effective;
-use super::settings::Config;
-use super::state::State;
+use super::live::Live;
 use crate::cancel::Sessions;
 use crate::overview::Source;
 use crate::pool::Pool;
@@ -12,18 +11,15 @@ use std::sync::Arc;
 
 /// Looks at the state; cheap to make.
 #[derive(Debug)]
-pub struct View {
-    pub state: Arc<State>,
-    pub config: Config,
-}
+pub struct View(pub Arc<Live>);
 
 impl Source for View {
     fn clusters(&self) -> Vec<Arc<Cluster>> {
-        self.state.clusters.iter().map(|cluster| Arc::clone(&cluster.cluster)).collect()
+        self.0.state().clusters.iter().map(|cluster| Arc::clone(&cluster.cluster)).collect()
     }
 
     fn pools(&self) -> Vec<Arc<Pool>> {
-        let mut pools: Vec<_> = self.state.pools().cloned().collect();
+        let mut pools: Vec<_> = self.0.state().pools().cloned().collect();
         pools.sort_by(|one, other| {
             let key = |pool: &Arc<Pool>| (pool.cluster().name.clone(), pool.settings().name.clone());
             key(one).cmp(&key(other))
@@ -32,14 +28,14 @@ impl Source for View {
     }
 
     fn sessions(&self) -> Arc<Sessions> {
-        Arc::clone(&self.state.sessions)
+        Arc::clone(self.0.state().sessions())
     }
 
     fn process(&self) -> Arc<ProcessMetrics> {
-        Arc::clone(&self.state.metrics)
+        Arc::clone(&self.0.state().shared.metrics)
     }
 
     fn config(&self) -> serde_json::Value {
-        effective(&self.config)
+        effective(&self.0.state().config)
     }
 }

@@ -1,13 +1,13 @@
-//! What a configuration stands for at run time: clusters, pools, and what their sessions share.
+//! What one configuration stands for at run time: clusters, pools, and what their sessions share.
 
-use super::cluster::ClusterState;
-use super::prober::Prober;
+use super::cluster::{ClusterState, Unwatched};
 use super::settings::Config;
 use crate::auth::PgPass;
 use crate::cancel::Sessions;
 use crate::net::Role;
 use crate::pool::{Pool, UserIndex};
-use crate::route;
+use crate::route::{Access, asks_for_writes};
+use crate::server::parameters::SessionParameters;
 use crate::session::welcome::Welcomes;
 use crate::telemetry::metrics::ProcessMetrics;
 use crate::worker::Workers;
@@ -15,19 +15,27 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use tokio::runtime::Handle;
 
-/// How often pools look after their idle connections.
-const TEND_INTERVAL: std::time::Duration = std::time::Duration::from_secs(1);
-
-/// The running proxy as its connections see it.
+/// The running proxy as the connections see it that came under one configuration.
 #[derive(Debug)]
 pub struct State {
+    pub config: Config,
     pub clusters: Vec<Arc<ClusterState>>,
     /// By the name that clients ask for.
     pools: HashMap<String, Arc<Served>>,
+    pub shared: Arc<Process>,
+}
+
+/// What stays through every reload.
+#[derive(Debug)]
+pub struct Process {
     pub sessions: Arc<Sessions>,
     pub metrics: Arc<ProcessMetrics>,
     /// Makes the salts of unknown users: the same for a name, unpredictable from outside.
     pub mock_secret: [u8; 32],
+    pgpass: Arc<PgPass>,
+    workers: Workers,
+    /// The runtime of probes, auth queries and pools' clocks.
+    control: Handle,
 }
 
 /// A pool with what its logins need.
@@ -39,38 +47,86 @@ pub struct Served {
 }
 
 impl Served {
-    pub fn route(&self, user: UserIndex) -> Role {
-        let settings = self.pool.settings();
-        route::role(settings, &settings.users[user.0])
+    /// Where a user that has just logged in goes, and `false` where it asks to be writable and cannot be.
+    pub fn route(&self, user: UserIndex, wanted: &SessionParameters) -> (Role, bool) {
+        let access = Access::of(self.pool.settings(), self.pool.user_settings(user));
+        let role = access.role(wanted, None, || self.pool.cluster().has(Role::Replica));
+        (role, !(access.is_read_only() && asks_for_writes(wanted)))
     }
 }
 
-impl State {
-    pub fn new(
-        config: &Config,
-        pgpass: Arc<PgPass>,
-        workers: &Workers,
-        control: &Handle,
-    ) -> Result<Self, getrandom::Error> {
-        let mut clusters = Vec::new();
-        let mut pools = HashMap::new();
-        for settings in &config.clusters {
-            let cluster = Arc::new(ClusterState::new(settings, Arc::clone(&pgpass), control));
-            for pool in &settings.pools {
-                let opener = Arc::clone(&cluster.upstream);
-                let nodes = Arc::clone(&cluster.cluster);
-                let served = Served {
-                    pool: Pool::new(pool.clone(), nodes, opener, workers.clone()),
-                    cluster: Arc::clone(&cluster),
-                    welcomes: Welcomes::default(),
-                };
-                pools.insert(pool.name.clone(), Arc::new(served));
-            }
-            clusters.push(cluster);
-        }
+impl Process {
+    pub fn new(pgpass: Arc<PgPass>, workers: Workers, control: Handle) -> Result<Self, getrandom::Error> {
         let mut mock_secret = [0; 32];
         getrandom::fill(&mut mock_secret)?;
-        Ok(Self { clusters, pools, sessions: Arc::default(), metrics: Arc::default(), mock_secret })
+        let (sessions, metrics) = Default::default();
+        Ok(Self { sessions, metrics, mock_secret, pgpass, workers, control })
+    }
+}
+
+/// What is new in a state and has to be set going.
+#[derive(Debug, Default)]
+pub struct Novelties {
+    pub nodes: Vec<(Arc<ClusterState>, Vec<Unwatched>)>,
+    pub pools: Vec<Arc<Pool>>,
+}
+
+impl State {
+    pub fn new(config: Config, shared: Arc<Process>) -> (Self, Novelties) {
+        let empty = Config { clusters: Vec::new(), ..config.clone() };
+        let nothing = Self { config: empty, clusters: Vec::new(), pools: HashMap::new(), shared };
+        nothing.succeeded_by(config)
+    }
+
+    /// The state for another configuration. What both configurations have is carried over: clusters with what is known of their
+    /// nodes, pools with their connections. Pools that are gone are retired.
+    pub fn succeeded_by(&self, config: Config) -> (Self, Novelties) {
+        let mut new = Novelties::default();
+        let mut clusters = Vec::new();
+        let mut pools = HashMap::new();
+        for of_cluster in &config.clusters {
+            let known = self.clusters.iter().find(|known| known.cluster.name == of_cluster.name);
+            let (cluster, unwatched) = match known {
+                Some(known) => known.reconfigured(of_cluster, &self.shared.control),
+                None => {
+                    let pgpass = Arc::clone(&self.shared.pgpass);
+                    let cluster = ClusterState::new(of_cluster, pgpass, &self.shared.control);
+                    let nodes = cluster.cluster.configured();
+                    (cluster, nodes)
+                }
+            };
+            let cluster = Arc::new(cluster);
+            for pool in &of_cluster.pools {
+                let before = self.pools.get(&pool.name);
+                let pool = match before.filter(|served| served.is_of(&cluster)) {
+                    Some(served) => served.pool.reconfigured(pool.clone()),
+                    None => {
+                        let nodes = Arc::clone(&cluster.cluster);
+                        let opener = Arc::clone(&cluster.upstream);
+                        let pool = Pool::new(pool.clone(), nodes, opener, self.shared.workers.clone());
+                        new.pools.push(Arc::clone(&pool));
+                        pool
+                    }
+                };
+                let name = pool.settings().name.clone();
+                let served = Served { pool, cluster: Arc::clone(&cluster), welcomes: Welcomes::default() };
+                pools.insert(name, Arc::new(served));
+            }
+            new.nodes.push((Arc::clone(&cluster), unwatched));
+            clusters.push(cluster);
+        }
+        let next = Self { config, clusters, pools, shared: Arc::clone(&self.shared) };
+        self.retire_all_but(&next);
+        (next, new)
+    }
+
+    /// Retires the pools, and removes the nodes, that `next` does not have.
+    fn retire_all_but(&self, next: &Self) {
+        for (name, served) in &self.pools {
+            if next.pools.get(name).is_none_or(|kept| !served.is_of(&kept.cluster)) {
+                served.pool.retire();
+            }
+        }
     }
 
     pub fn served(&self, database: &str) -> Option<&Arc<Served>> {
@@ -82,36 +138,17 @@ impl State {
         self.pools.values().find(|served| served.pool.user(user).is_some())
     }
 
-    /// Starts what runs by the clock, on the calling runtime. Returns when every node has been asked once.
-    pub async fn start(self: &Arc<Self>, config: &Config) {
-        let mut first = Vec::new();
-        for (settings, cluster) in config.clusters.iter().zip(&self.clusters) {
-            let mut prober =
-                Prober::new(settings, Arc::clone(&cluster.cluster), Arc::clone(&cluster.upstream));
-            first.push(tokio::spawn(async move {
-                prober.probe().await;
-                prober
-            }));
-        }
-        for (prober, settings) in first.into_iter().zip(&config.clusters) {
-            // A probe that panicked would leave its cluster without roles: it is not started again, but seen in the log.
-            let Ok(prober) = prober.await else { continue };
-            let pools: Vec<_> =
-                settings.pools.iter().filter_map(|pool| self.pools.get(&pool.name).cloned()).collect();
-            tokio::spawn(prober.run(move || pools.iter().for_each(|served| served.pool.wake())));
-        }
-        for served in self.pools.values().cloned() {
-            tokio::spawn(async move {
-                let mut clock = tokio::time::interval(TEND_INTERVAL);
-                loop {
-                    clock.tick().await;
-                    served.pool.tend();
-                }
-            });
-        }
-    }
-
     pub fn pools(&self) -> impl Iterator<Item = &Arc<Pool>> {
         self.pools.values().map(|served| &served.pool)
+    }
+
+    pub fn sessions(&self) -> &Arc<Sessions> {
+        &self.shared.sessions
+    }
+}
+
+impl Served {
+    fn is_of(&self, cluster: &ClusterState) -> bool {
+        Arc::ptr_eq(&self.cluster.cluster, &cluster.cluster)
     }
 }

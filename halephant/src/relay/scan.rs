@@ -1,7 +1,7 @@
 //! The walk over message headers, both ways.
 
 use super::track::ServerEvent;
-use super::{Relay, RelayEnd, Release};
+use super::{Relay, RelayEnd, Release, read_only};
 use crate::server::error::ServerError;
 use halephant_protocol::backend::{self, ErrorFields, ParameterStatus, ReadyForQuery};
 use halephant_protocol::frame::{HEADER_BYTES, Header, parse_frontend_header, parse_header};
@@ -37,6 +37,9 @@ impl Relay<'_> {
                 self.state.terminated = true;
                 return (at, None);
             }
+            if self.state.read_only.enforced && !self.check_read_only(header, rest) {
+                return (at, None);
+            }
             if self.release == Release::AtTransactionEnd && !self.inspect_client(header, rest) {
                 return (at, None);
             }
@@ -66,7 +69,14 @@ impl Relay<'_> {
                 return scan;
             }
             let Some(body) = rest.get(HEADER_BYTES..HEADER_BYTES + wanted as usize) else { break };
-            let end = if self.state.swallowing {
+            let end = if self.is_refusal(header, body) {
+                let end = self.server_message(header, body);
+                self.client.out.extend_from_slice(&input[scan.from..scan.to]);
+                read_only::encode_refusal(&mut self.client.out);
+                scan.to += header.frame_bytes();
+                scan.from = scan.to;
+                end
+            } else if self.state.swallowing {
                 let end = self.swallow(header, body);
                 scan.to += header.frame_bytes();
                 scan.from = scan.to;
@@ -95,7 +105,10 @@ impl Relay<'_> {
     fn prefix_bytes(&self, header: Header) -> u32 {
         match header.tag {
             backend::tag::READY_FOR_QUERY | backend::tag::PARAMETER_STATUS => header.body_bytes,
-            backend::tag::ERROR_RESPONSE => header.body_bytes.min(SEVERITY_BYTES),
+            backend::tag::ERROR_RESPONSE => match self.refusal_bytes(header) {
+                0 => header.body_bytes.min(SEVERITY_BYTES),
+                whole => whole,
+            },
             backend::tag::COMMAND_COMPLETE if self.awaits_command() => {
                 header.body_bytes.min(COMMAND_TAG_BYTES)
             }
@@ -121,13 +134,17 @@ impl Relay<'_> {
                 Err(_) => ServerEvent::OutOfPlace,
             },
             backend::tag::PARAMETER_STATUS => {
+                self.suspect_by_parameter(body);
                 self.parameter_status(body)?;
                 ServerEvent::Forward
             }
             tag => {
                 match tag {
                     backend::tag::COMMAND_COMPLETE if self.awaits_command() => self.inspect_command(body),
-                    backend::tag::ERROR_RESPONSE => self.state.server_told |= is_fatal(body),
+                    backend::tag::ERROR_RESPONSE => {
+                        self.state.server_told |= is_fatal(body);
+                        self.suspect_by_error(body);
+                    }
                     _ => {}
                 }
                 self.state.tracker.server_message(tag)

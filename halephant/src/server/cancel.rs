@@ -21,6 +21,7 @@ const CANCEL_TIMEOUT: Duration = Duration::from_secs(10);
 /// signal by the time it closes the cancelling connection, and a signal that finds the backend idle is ignored.
 #[derive(Debug)]
 pub struct CancelTarget {
+    node: Box<str>,
     address: SocketAddr,
     process_id: u32,
     secret_key: Secret<Vec<u8>>,
@@ -33,14 +34,25 @@ pub struct CancelTarget {
 pub struct CancelInFlight(Arc<CancelTarget>);
 
 impl CancelTarget {
-    pub fn new(address: SocketAddr, process_id: u32, secret_key: &[u8]) -> Self {
+    pub fn new(node: &str, address: SocketAddr, process_id: u32, secret_key: &[u8]) -> Self {
         Self {
+            node: node.into(),
             address,
             process_id,
             secret_key: Secret::new(secret_key.to_vec()),
             in_flight: AtomicUsize::new(0),
             landed: Notify::new(),
         }
+    }
+
+    /// The node as the configuration names it.
+    pub fn node(&self) -> &str {
+        &self.node
+    }
+
+    /// Where the connection leads.
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// The server's process ID, as `pg_stat_activity` shows it.

@@ -32,7 +32,7 @@ pub struct ServerConnection {
     pub busy: bool,
 }
 
-fn dialect_of(reported: &ReportedParameters) -> Dialect {
+pub(super) fn dialect_of(reported: &ReportedParameters) -> Dialect {
     let value = |name| reported.value(name).unwrap_or_default().as_bytes();
     Dialect::reported(
         value("standard_conforming_strings"),

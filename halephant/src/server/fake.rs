@@ -26,7 +26,7 @@ pub(crate) async fn connection(reported: &[(&str, &str)]) -> (ServerConnection, 
     let address = theirs.local_addr().expect("the socket is connected");
     let mut parameters = ReportedParameters::default();
     reported.iter().for_each(|(name, value)| assert!(parameters.set(name, value)));
-    let cancel = CancelTarget::new(address, 1, &[0; 4]);
+    let cancel = CancelTarget::new("fake", address, 1, &[0; 4]);
     (ServerConnection::new(Stream::Tcp(ours), cancel, parameters), theirs)
 }
 

@@ -6,7 +6,7 @@ use super::connection::ServerConnection;
 use super::error::OpenError;
 use super::parameters::ReportedParameters;
 use super::settings::ParameterSettings;
-use crate::net::{NodeAddress, tune};
+use crate::net::{NodeAddress, dial};
 use crate::wire::{MessageBuffer, ReadError, Stream};
 use bytes::BytesMut;
 use halephant_protocol::backend::{self, BackendKeyData, TransactionStatus};
@@ -49,21 +49,11 @@ pub async fn open(
         .unwrap_or_else(|_| Err(OpenError::Timeout { node: node.to_string(), after: timeout }))
 }
 
-/// Tries every address the name stands for, in the resolver's order.
+/// The name is resolved each time; every address that it stands for is tried.
 async fn connect(node: &NodeAddress) -> Result<(TcpStream, SocketAddr), OpenError> {
     let resolve = |source| OpenError::Resolve { host: node.host.clone(), source };
     let addresses = tokio::net::lookup_host((node.host.as_str(), node.port)).await.map_err(resolve)?;
-    let mut last = std::io::Error::new(std::io::ErrorKind::NotFound, "the name has no address");
-    for address in addresses {
-        match TcpStream::connect(address).await {
-            Ok(stream) => {
-                tune(&stream);
-                return Ok((stream, address));
-            }
-            Err(error) => last = error,
-        }
-    }
-    Err(OpenError::Connect { node: node.to_string(), source: last })
+    dial(addresses).await.map_err(|source| OpenError::Connect { node: node.to_string(), source })
 }
 
 async fn log_in(
@@ -112,7 +102,7 @@ async fn first_ready(
         }
         match backend::Message::parse(message.tag, &message.body).map_err(|error| dialog.broken(error))? {
             backend::Message::BackendKeyData(BackendKeyData { process_id, secret_key }) => {
-                cancel = Some(CancelTarget::new(address, process_id, secret_key));
+                cancel = Some(CancelTarget::new(dialog.node, address, process_id, secret_key));
             }
             backend::Message::ParameterStatus(status) => {
                 let (name, value) =

@@ -1,5 +1,6 @@
 //! Run-time parameters: those a session wants, and those a server reports.
 
+use crate::sql::Dialect;
 use std::sync::Arc;
 
 /// Parameters and values a session has set beyond what its server connections start with.
@@ -86,6 +87,11 @@ impl ReportedParameters {
 
     pub fn value(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(entry, _)| entry == name).map(|(_, value)| value.as_str())
+    }
+
+    /// How a server that reports these reads SQL.
+    pub fn dialect(&self) -> Dialect {
+        super::connection::dialect_of(self)
     }
 
     /// Stores a ParameterStatus. A server that reports absurdly many is not believed: `false`.

@@ -57,6 +57,7 @@ impl Session {
                 // Nothing is outstanding that a Flush could flush; COPY data outside of a COPY is ignored.
                 tag::FLUSH | tag::COPY_DATA | tag::COPY_DONE | tag::COPY_FAIL => {}
                 _ if self.skipping => {}
+                _ if self.place_needs_more(header) => break,
                 _ => return Some(Detached::NeedsServer),
             }
             self.discard_message(header);

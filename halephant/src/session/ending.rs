@@ -18,6 +18,22 @@ pub(super) fn shutdown_report() -> ErrorReport {
     ErrorReport::fatal(SqlState::ADMIN_SHUTDOWN, "terminating connection due to administrator command")
 }
 
+/// For a session that keeps its server connection over transactions, when the node has another role.
+pub(super) fn node_left_report(node: &str) -> ErrorReport {
+    ErrorReport::fatal(
+        SqlState::ADMIN_SHUTDOWN,
+        format!("terminating connection because node {node} is no longer what it was"),
+    )
+    .detail("Another node may have been promoted; a new session goes to the node that fits.")
+}
+
+/// For a session whose server does not answer any more.
+pub(super) fn node_lost_report(node: &str) -> ErrorReport {
+    ErrorReport::fatal(SqlState::CONNECTION_FAILURE, "the server connection was lost").detail(format!(
+        "Node {node} does not answer any more. Whether the transaction was committed is not known."
+    ))
+}
+
 impl Session {
     /// Writes what is pending and closes the client's connection.
     pub(super) async fn finish(mut self, end: SessionEnd, report: Option<ErrorReport>) -> SessionEnd {

@@ -16,7 +16,7 @@ const REMEMBERED_FOR: Duration = Duration::from_secs(60);
 
 /// The parameters that connections of one pool report, by user and by what the client asked for.
 #[derive(Debug, Default)]
-pub struct Welcomes(Mutex<HashMap<(usize, SessionParameters), (ReportedParameters, Instant)>>);
+pub struct Welcomes(Mutex<HashMap<(UserIndex, SessionParameters), (ReportedParameters, Instant)>>);
 
 #[derive(Debug, thiserror::Error)]
 pub enum WelcomeError {
@@ -36,7 +36,7 @@ impl Welcomes {
         role: Role,
         wanted: &SessionParameters,
     ) -> Result<(ReportedParameters, Option<Lease>), WelcomeError> {
-        let key = (user.0, wanted.clone());
+        let key = (user, wanted.clone());
         if let Some((reported, since)) = self.lock().get(&key)
             && since.elapsed() < REMEMBERED_FOR
         {
@@ -56,7 +56,8 @@ impl Welcomes {
 
     fn lock(
         &self,
-    ) -> std::sync::MutexGuard<'_, HashMap<(usize, SessionParameters), (ReportedParameters, Instant)>> {
+    ) -> std::sync::MutexGuard<'_, HashMap<(UserIndex, SessionParameters), (ReportedParameters, Instant)>>
+    {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

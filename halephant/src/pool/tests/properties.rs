@@ -64,13 +64,13 @@ async fn act(stage: &Stage, action: Action, waiting: &mut Checkouts, held: &mut 
         Action::Fail(outcome) => stage.opener.counts().outcomes.push_back(outcome),
         Action::Failover => {
             let cluster = stage.pool.cluster();
-            for (index, node) in cluster.nodes() {
+            for (index, node) in cluster.nodes().iter() {
                 let other = if node.role() == Some(Role::Primary) { Role::Replica } else { Role::Primary };
                 cluster.observe(index, Some(other));
             }
-            stage.pool.wake();
+            stage.pool.shared.wake();
         }
-        Action::Tend => stage.pool.tend(),
+        Action::Tend => stage.pool.tend_now(),
         Action::Kill => stage.opener.kill.notify_waiters(),
         Action::Settle => {
             for _ in 0..100 {
@@ -110,7 +110,7 @@ async fn holds(actions: &[Action]) {
             Instant::now() < deadline,
             "{} wait for ever: {:?}",
             waiting.len(),
-            stage.pool.lock().users.len()
+            stage.pool.shared.lock().users.len()
         );
     }
     held.clear();
