@@ -156,7 +156,7 @@ impl Opener for Handed {
             assert!(reported.set("client_encoding", "UTF8") && reported.set("TimeZone", "UTC"));
             // The test may be over.
             let _ = self.0.send(theirs);
-            let cancel = CancelTarget::new(address, 1, &[0; 4]);
+            let cancel = CancelTarget::new("fake", address, 1, &[0; 4]);
             Ok(ServerConnection::new(Stream::Tcp(ours), cancel, reported))
         })
     }

@@ -6,6 +6,7 @@ use crate::net::NodeAddress;
 use crate::pool::settings::{ListenMode, PoolSettings, RoleLimits, UserSettings};
 use crate::server::fake::{Handed, socket_pair};
 use crate::server::parameters::{ReportedParameters, SessionParameters};
+use crate::topology::settings::TopologySettings;
 use crate::topology::{Cluster, NodeIndex};
 use crate::wire::Stream;
 use crate::worker::Workers;
@@ -83,7 +84,8 @@ impl Stage {
             users: vec![user],
         };
         let node = NodeAddress { host: "node".into(), port: 1 };
-        let cluster = Arc::new(Cluster::new("c".into(), [node]));
+        let topology = TopologySettings { interval: LIMIT, timeout: LIMIT };
+        let cluster = Arc::new(Cluster::new("c".into(), [node], topology));
         cluster.observe(NodeIndex(0), Some(Role::Primary));
         let (sender, servers) = unbounded_channel();
         let workers = Workers::new(vec![tokio::runtime::Handle::current()]);
@@ -115,7 +117,8 @@ impl Stage {
             startup: wanted.clone(),
             wanted,
         };
-        let session = Session::new(client, registration, Arc::clone(&self.pool), UserIndex(0), Role::Primary);
+        let user = self.pool.user("u").expect("it is configured");
+        let session = Session::new(client, registration, Arc::clone(&self.pool), user, Role::Primary);
         Peer { socket, session: tokio::spawn(session.run(None)), process_id }
     }
 
@@ -313,7 +316,8 @@ async fn a_wait_is_cancelled_and_the_session_goes_on() {
     expect(&mut server, &query("SELECT 1")).await;
     send(&mut second.socket, &query("SELECT 2")).await;
     let deadline = std::time::Instant::now() + LIMIT;
-    while stage.pool.queue(UserIndex(0), Role::Primary).0 == 0 {
+    let user = stage.pool.user("u").expect("it is configured");
+    while stage.pool.queue(user, Role::Primary).0 == 0 {
         assert!(std::time::Instant::now() < deadline, "it does not wait");
         tokio::task::yield_now().await;
     }

@@ -159,7 +159,7 @@ fn a_killed_primary_is_left_and_a_promoted_replica_is_followed() {
     let crowd = Crowd::new(&stage.transaction(), 4, 4);
     crowd.wait_for_progress();
     stage.cluster.node_mut(0).kill().expect("it runs");
-    stage.proxy.wait_for_log("role=\"none\"", LIMIT).expect("the primary is left");
+    stage.proxy.wait_for_log("role=\"none\"", 1, LIMIT).expect("the primary is left");
     stage.cluster.nodes()[1].promote().expect("it is a replica");
     report("killed and promoted", first_write(&stage.transaction()));
     crowd.wait_for_progress();
@@ -201,7 +201,7 @@ fn a_frozen_primary_is_replaced_and_not_used_when_it_thaws() {
     }
 
     stage.cluster.nodes()[0].thaw().expect("it is there");
-    stage.proxy.wait_for_log("node takes writes", LIMIT).expect("two primaries are noticed");
+    stage.proxy.wait_for_log("node takes writes", 1, LIMIT).expect("two primaries are noticed");
     let old = || stage.cluster.nodes()[0].query("app", "SELECT count(*) FROM journal").expect("it answers");
     let before = old();
     crowd.wait_for_progress();
@@ -222,7 +222,7 @@ fn a_session_on_a_node_with_another_role_ends_between_transactions() {
         ports.push(session.value("SELECT inet_server_port()").expect("it answers"));
     }
     stage.cluster.nodes()[1].promote().expect("it is a replica");
-    stage.proxy.wait_for_log("from=\"replica\" role=\"primary\"", LIMIT).expect("it is noticed");
+    stage.proxy.wait_for_log("from=\"replica\" role=\"primary\"", 1, LIMIT).expect("it is noticed");
     let promoted = stage.cluster.nodes()[1].port().to_string();
     assert!(ports.contains(&promoted));
     for (mut session, port) in sessions.into_iter().zip(ports) {
@@ -246,7 +246,7 @@ fn without_a_primary_writes_wait_and_are_told_so() {
     let mut client = stage.client().expect("it may log in");
     client.query("CREATE TABLE journal (writer int, n int, node int)").expect("it answers");
     stage.cluster.node_mut(0).kill().expect("it runs");
-    stage.proxy.wait_for_log("role=\"none\"", LIMIT).expect("the primary is left");
+    stage.proxy.wait_for_log("role=\"none\"", 1, LIMIT).expect("the primary is left");
     let refused = client.error("INSERT INTO journal VALUES (0, 0, 0)").expect("it is refused");
     assert_eq!(refused.sqlstate(), "57P03");
     assert!(refused.text().contains("no primary"), "{refused:?}");

@@ -61,11 +61,11 @@ fn a_rejected_reload_leaves_everything_as_it_was() {
     reload(&stage, &both);
     stage
         .proxy
-        .wait_for_log("these need a restart: server.workers, logging.level", LIMIT)
+        .wait_for_log("these need a restart: server.workers, logging.level", 1, LIMIT)
         .expect("it says so");
     let unknown = config.clone().set("cluster.main.pool.app.no_such_key", 1);
     reload(&stage, &unknown);
-    stage.proxy.wait_for_log("no_such_key", LIMIT).expect("it says so");
+    stage.proxy.wait_for_log("no_such_key", 1, LIMIT).expect("it says so");
     let refused = Client::connect(&stage.transaction().database("other")).expect_err("it is not there");
     assert_eq!(refused.downcast::<Refused>().expect("by an ErrorResponse").sqlstate(), "3D000");
     assert_eq!(stage.client().expect("it may log in").value("SELECT 1").expect("it answers"), "1");
@@ -118,11 +118,11 @@ fn variant(stage: &Stage, number: usize) -> ProxyConfig {
         .set("cluster.main.pool.app.max_connections.replica", (number % 3) as i64)
         .set("cluster.main.pool.app.user.app.min_connections.primary", (number % 4) as i64)
         .set("cluster.main.topology.interval", format!("{}ms", 200 + number % 5 * 100));
-    if number % 2 == 0 {
+    if number.is_multiple_of(2) {
         let path = "cluster.main.pool.app.user.other";
         config = config.set(&format!("{path}.parameters.application_name"), format!("other {}", number % 11));
     }
-    if number % 3 == 0 {
+    if number.is_multiple_of(3) {
         config = config.pool("side", "session", 2, &["app"]);
     }
     let nodes = stage.cluster.nodes();

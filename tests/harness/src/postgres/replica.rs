@@ -1,6 +1,8 @@
 //! Making a replica of a node.
 
 use anyhow::{Context, Result};
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +28,10 @@ pub(super) fn create(
     let mut replica = Node::new(name, binaries, account, scratch)?;
     let program = binaries.server("pg_basebackup");
     if program.is_file() {
+        // The scratch directory is ours, and the server's account may be another.
+        fs::create_dir(replica.data())?;
+        fs::set_permissions(replica.data(), PermissionsExt::from_mode(0o700))?;
+        account.own(replica.data())?;
         base_backup(&program, primary, account, replica.data())?;
     } else {
         // The files of a server that was stopped in order are a base backup, too.
