@@ -61,12 +61,15 @@ pub struct Verifiers {
 }
 
 #[derive(Debug, Default)]
-struct Entry(OnceCell<(Lookup, Instant)>);
+struct Entry(OnceCell<(Result<Lookup, FetchError>, Instant)>);
 
 impl Entry {
+    /// A failure is told to those who waited for it, and to nobody later.
     fn is_over(&self, ttl: Duration) -> bool {
-        self.0.get().is_some_and(|(lookup, since)| {
-            since.elapsed() >= if matches!(lookup, Lookup::Found { .. }) { ttl } else { ttl.min(ABSENT_FOR) }
+        self.0.get().is_some_and(|(result, since)| match result {
+            Ok(Lookup::Found { .. }) => since.elapsed() >= ttl,
+            Ok(Lookup::Absent { .. }) => since.elapsed() >= ttl.min(ABSENT_FOR),
+            Err(_) => true,
         })
     }
 }
@@ -99,8 +102,8 @@ impl Verifiers {
             }
             Arc::clone(entry)
         };
-        let fetch = async || Ok((self.source.fetch(role).await?, Instant::now()));
-        entry.0.get_or_try_init(fetch).await.map(|(lookup, _)| lookup.clone())
+        let fetch = async || (self.source.fetch(role).await, Instant::now());
+        entry.0.get_or_init(fetch).await.0.clone()
     }
 
     /// A login with this role's verifier failed: the password may have been changed meanwhile.
@@ -121,14 +124,21 @@ mod tests {
     use super::*;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    /// Counts its calls; answers the first with an error.
-    struct Source(AtomicUsize);
+    /// Counts its calls; answers the first with an error, when this many have asked.
+    #[derive(Default)]
+    struct Source {
+        calls: AtomicUsize,
+        asking: AtomicUsize,
+        expected: usize,
+    }
 
     impl VerifierSource for Source {
         fn fetch<'a>(&'a self, role: &'a str) -> FetchFuture<'a> {
             Box::pin(async move {
-                tokio::task::yield_now().await;
-                match self.0.fetch_add(1, Ordering::SeqCst) {
+                while self.asking.load(Ordering::SeqCst) < self.expected {
+                    tokio::task::yield_now().await;
+                }
+                match self.calls.fetch_add(1, Ordering::SeqCst) {
                     0 => Err(FetchError("down".into())),
                     _ => Ok(Lookup::Absent { reason: format!("no role {role}") }),
                 }
@@ -136,22 +146,80 @@ mod tests {
         }
     }
 
-    #[tokio::test]
-    async fn one_fetch_serves_all_who_wait_and_an_error_is_not_remembered() {
-        let source = Arc::new(Source(AtomicUsize::new(0)));
-        let verifiers = Arc::new(Verifiers::new(source.clone(), Duration::from_secs(60)));
-        assert!(verifiers.lookup("a").await.is_err());
-        let tasks: Vec<_> = (0..10)
+    fn verifiers(expected: usize, ttl: Duration) -> (Arc<Source>, Arc<Verifiers>) {
+        let source = Arc::new(Source { expected, ..Source::default() });
+        (Arc::clone(&source), Arc::new(Verifiers::new(source, ttl)))
+    }
+
+    /// Lookups on as many threads, each with a runtime of its own.
+    fn lookups(
+        count: usize,
+        source: &Arc<Source>,
+        verifiers: &Arc<Verifiers>,
+    ) -> Vec<Result<Lookup, FetchError>> {
+        let threads: Vec<_> = (0..count)
             .map(|_| {
-                let verifiers = verifiers.clone();
-                tokio::spawn(async move { verifiers.lookup("a").await })
+                let (source, verifiers) = (Arc::clone(source), Arc::clone(verifiers));
+                std::thread::spawn(move || {
+                    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+                    runtime.block_on(async {
+                        let mut lookup = std::pin::pin!(verifiers.lookup("a"));
+                        let first =
+                            std::future::poll_fn(|cx| std::task::Poll::Ready(lookup.as_mut().poll(cx)));
+                        let first = first.await;
+                        source.asking.fetch_add(1, Ordering::SeqCst);
+                        match first {
+                            std::task::Poll::Ready(result) => result,
+                            std::task::Poll::Pending => lookup.await,
+                        }
+                    })
+                })
             })
             .collect();
-        for task in tasks {
-            let lookup = task.await.expect("the task ends").expect("the source is up again");
+        threads.into_iter().map(|thread| thread.join().expect("no panic")).collect()
+    }
+
+    #[test]
+    fn one_fetch_serves_all_who_wait_on_any_runtime_a_failure_included() {
+        let (source, verifiers) = verifiers(8, Duration::from_secs(60));
+        assert!(lookups(8, &source, &verifiers).iter().all(Result::is_err));
+        assert_eq!(source.calls.load(Ordering::SeqCst), 1);
+        for lookup in lookups(8, &source, &verifiers) {
+            let lookup = lookup.expect("the failure is not remembered");
             assert_eq!(lookup.usable(SystemTime::now()), Err("no role a"));
         }
-        assert_eq!(source.0.load(Ordering::SeqCst), 2);
+        assert_eq!(source.calls.load(Ordering::SeqCst), 2);
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_fetched_again_when_its_time_is_over() {
+        let (source, verifiers) = verifiers(0, Duration::ZERO);
+        for calls in 1..4 {
+            let _ = verifiers.lookup("a").await;
+            assert_eq!(source.calls.load(Ordering::SeqCst), calls);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_failed_login_leads_to_one_new_fetch_at_most_a_second() {
+        let (source, verifiers) = verifiers(0, Duration::from_secs(60));
+        let _ = verifiers.lookup("a").await;
+        let _ = verifiers.lookup("a").await;
+        for _ in 0..10 {
+            verifiers.suspect("a");
+            let _ = verifiers.lookup("a").await;
+        }
+        assert_eq!(source.calls.load(Ordering::SeqCst), 2);
+    }
+
+    #[tokio::test]
+    async fn a_lookup_that_is_dropped_leaves_the_fetch_to_the_next() {
+        let (source, verifiers) = verifiers(1, Duration::from_secs(60));
+        let dropped = tokio::time::timeout(Duration::ZERO, verifiers.lookup("a")).await;
+        assert!(dropped.is_err());
+        source.asking.fetch_add(1, Ordering::SeqCst);
+        assert!(verifiers.lookup("a").await.is_err(), "the first answer is an error");
+        assert!(verifiers.lookup("a").await.is_ok());
     }
 
     #[test]
