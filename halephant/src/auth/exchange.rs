@@ -88,3 +88,76 @@ async fn read_response(stream: &mut Stream, buffer: &mut MessageBuffer) -> Resul
         tag => Err(AuthError::Unexpected { tag }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::fake::socket_pair;
+    use std::num::NonZeroU32;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    /// What a client with the password "secret" gets of an exchange, salts and nonces blotted out; and its outcome.
+    async fn exchange(verifier: Verifier, user: &str) -> (Vec<String>, Result<ClientKeys, AuthError>) {
+        let (ours, mut socket) = socket_pair().await;
+        let mut stream = Stream::Tcp(ours);
+        let mut buffer = MessageBuffer::default();
+        let client = async move {
+            let mut seen = Vec::new();
+            let read = async |socket: &mut tokio::net::TcpStream| {
+                let mut header = [0; 5];
+                socket.read_exact(&mut header).await.expect("a message");
+                let length = u32::from_be_bytes([header[1], header[2], header[3], header[4]]) as usize;
+                let mut body = vec![0; length - 4];
+                socket.read_exact(&mut body).await.expect("its body");
+                (header, body)
+            };
+            let (header, body) = read(&mut socket).await;
+            seen.push(format!("{header:?} {}", body.escape_ascii()));
+            let mut out = b"SCRAM-SHA-256\0\0\0\0\x12n,,n=,r=clientnonc".to_vec();
+            out.splice(0..0, [&[b'p'][..], &(out.len() as u32 + 4).to_be_bytes()].concat());
+            socket.write_all(&out).await.expect("it is read");
+            let (header, body) = read(&mut socket).await;
+            let text = String::from_utf8(body[4..].to_vec()).expect("text");
+            let parts: Vec<_> = text.split(',').map(|part| format!("{}{}", &part[..2], part.len())).collect();
+            seen.push(format!("{header:?} {parts:?} {}", text.rsplit(',').next().unwrap_or_default()));
+            let nonce = text.split(',').next().unwrap_or_default().to_owned();
+            let last = format!("c=biws,{nonce},p={}=", "A".repeat(43));
+            let out = [&[b'p'][..], &(last.len() as u32 + 4).to_be_bytes(), last.as_bytes()].concat();
+            socket.write_all(&out).await.expect("it is read");
+            (seen, socket)
+        };
+        let both = async { tokio::join!(authenticate(&mut stream, &mut buffer, user, verifier), client) };
+        let both = tokio::time::timeout(std::time::Duration::from_secs(30), both).await;
+        let (result, (seen, _socket)) = both.expect("neither side waits for the other");
+        (seen, result)
+    }
+
+    /// A client cannot tell a user that does not exist from one whose password it does not know.
+    #[tokio::test]
+    async fn a_mock_exchange_looks_like_a_real_one_that_fails() {
+        let stored = "SCRAM-SHA-256$4096:QUFBQUFBQUFBQUFBQUFBQQ==$QUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUE=:QUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUE=";
+        let real = Verifier::parse(stored).expect("a stored verifier");
+        let iterations = NonZeroU32::new(halephant_protocol::scram::ITERATIONS_DEFAULT).expect("not zero");
+        let mock = Verifier::mock(&[7; 32], "u", iterations);
+        let (seen, result) = exchange(real, "u").await;
+        let (seen_mock, result_mock) = exchange(mock, "u").await;
+        assert_eq!(seen, seen_mock);
+        let report = report(result);
+        assert!(report.escape_ascii().to_string().contains("C28P01"));
+        assert_eq!(report, self::report(result_mock));
+    }
+
+    fn report(result: Result<ClientKeys, AuthError>) -> BytesMut {
+        let mut out = BytesMut::new();
+        result.expect_err("the proof is wrong").report().expect("it is told").encode_error(&mut out);
+        out
+    }
+
+    /// The salt of a name does not change from one try to the next, or it would tell that there is none.
+    #[test]
+    fn a_mock_has_one_salt_for_each_name() {
+        let mock = |user| Verifier::mock(&[7; 32], user, NonZeroU32::MIN).salt().to_vec();
+        assert_eq!(mock("u"), mock("u"));
+        assert_ne!(mock("u"), mock("v"));
+    }
+}
