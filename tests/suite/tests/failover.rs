@@ -2,7 +2,7 @@
 
 use halephant_harness::postgres::cluster::Builder;
 use halephant_harness::{Cluster, Login, ProxyConfig, wait_for};
-use halephant_suite::{Client, Refused, Stage, message};
+use halephant_suite::{Client, Refused, Stage, encode, message};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -87,6 +87,20 @@ impl Crowd {
     }
 }
 
+/// Runs `sql`. An error that ends the session comes without a ReadyForQuery, and is an error here.
+fn exchange(client: &mut Client, sql: &str) -> anyhow::Result<Vec<message::Message>> {
+    client.send(&encode::query(sql))?;
+    let mut messages = Vec::new();
+    loop {
+        let message = client.receive()?;
+        match message.tag {
+            b'Z' => return Ok(messages),
+            b'E' if message.field(b'V').as_deref() == Some("FATAL") => return Err(Refused(message).into()),
+            _ => messages.push(message),
+        }
+    }
+}
+
 /// One session, up to its first fatal error or the end.
 fn work(
     login: &Login,
@@ -103,18 +117,18 @@ fn work(
             let sql = format!(
                 "INSERT INTO journal VALUES ({number}, {n}, inet_server_port()) RETURNING inet_server_port()"
             );
-            let answer = client.query(&sql)?;
+            let answer = exchange(&mut client, &sql)?;
             match message::error(&answer) {
                 Some(error) => account.errors.push(error.sqlstate().unwrap_or_default()),
                 None => account.written.push((n, message::values(&answer)[0].parse()?)),
             }
         } else {
-            let begun = client.query("BEGIN READ ONLY")?;
+            let begun = exchange(&mut client, "BEGIN READ ONLY")?;
             if let Some(error) = message::error(&begun) {
                 account.errors.push(error.sqlstate().unwrap_or_default());
                 continue;
             }
-            let answer = client.query("SELECT count(*) FROM journal; COMMIT")?;
+            let answer = exchange(&mut client, "SELECT count(*) FROM journal; COMMIT")?;
             match message::error(&answer) {
                 Some(error) => account.errors.push(error.sqlstate().unwrap_or_default()),
                 None => account.read += 1,
@@ -192,16 +206,18 @@ fn a_frozen_primary_is_replaced_and_not_used_when_it_thaws() {
     new.promote().expect("it is a replica");
     report("frozen and promoted", first_write(&stage.transaction()));
     crowd.wait_for_progress();
-    // Who was on the frozen node is told, and goes on elsewhere.
-    for mut client in [session, held] {
+    // Who was on the frozen node is told: between transactions that the node is left, in one that it is lost.
+    for (mut client, expected) in [(session, "57P01"), (held, "08006")] {
         client.set_limit(LIMIT);
         let told = client.receive_rest().expect("it is told and closed");
         let error = message::error(&told).expect("an error");
-        assert_eq!(error.sqlstate().as_deref(), Some("08006"), "{error:?}");
+        assert_eq!(error.sqlstate().as_deref(), Some(expected), "{error:?}");
     }
 
+    let two = "two nodes take writes";
+    let noticed = stage.proxy.log().matches(two).count();
     stage.cluster.nodes()[0].thaw().expect("it is there");
-    stage.proxy.wait_for_log("node takes writes", 1, LIMIT).expect("two primaries are noticed");
+    stage.proxy.wait_for_log(two, noticed + 1, LIMIT).expect("two primaries are noticed");
     let old = || stage.cluster.nodes()[0].query("app", "SELECT count(*) FROM journal").expect("it answers");
     let before = old();
     crowd.wait_for_progress();
