@@ -3,6 +3,7 @@
 mod admin_connection;
 mod cluster;
 mod connection;
+mod console;
 pub mod effective;
 pub mod live;
 mod login;

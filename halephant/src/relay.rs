@@ -9,6 +9,7 @@ pub mod pin;
 mod read_only;
 mod scan;
 mod suspect;
+pub mod trace;
 pub mod track;
 
 use crate::cancel::{SessionHandle, Signal};
@@ -27,6 +28,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::time::Sleep;
+pub use trace::{ClientTrace, TraceSubject};
 pub use track::Tracker;
 
 /// A client that closed its sending side may still read answers; after this long without one it counts as gone.
@@ -48,6 +50,8 @@ pub struct Client {
     pub wanted: SessionParameters,
     /// What it asked for in its startup packet: RESET leads back here.
     pub startup: SessionParameters,
+    /// Its spans, where somebody wants to see them.
+    pub trace: Option<Box<ClientTrace>>,
 }
 
 impl Client {

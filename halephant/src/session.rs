@@ -5,6 +5,7 @@ mod ending;
 pub mod parameters;
 mod place;
 mod recover;
+mod trace;
 pub mod welcome;
 
 use crate::cancel::{Registration, Signal};
@@ -137,11 +138,13 @@ impl Session {
             self.registration.signal(Signal::Leave);
         }
         lease.server().lend(self.registration.process_id());
+        self.trace_node(&lease);
         let mut relay = Relay::new(&mut self.client, &mut lease, &self.registration, release);
         let end = relay.run().await;
         let state = std::mem::take(&mut relay.state);
         self.registration.set_idle();
         lease.server().unlend();
+        self.trace_detached();
         let cut = self.client.body_left > 0;
         let mid_answer = state.is_mid_answer();
         let (end, report) = match end {

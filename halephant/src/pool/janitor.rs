@@ -123,7 +123,7 @@ impl State {
             && self.node_total(node) < limits.pool_max(role)
         {
             self.reserve(user, node);
-            steps.push(Step::Open(user, node));
+            steps.push(Step::WarmUp(user, node));
         }
     }
 }

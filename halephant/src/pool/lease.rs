@@ -7,6 +7,7 @@ use crate::net::Role;
 use crate::server::ServerConnection;
 use crate::server::parameters::SessionParameters;
 use crate::telemetry::metrics::PoolMetrics;
+use crate::telemetry::trace::Span;
 use crate::topology::NodeIndex;
 use crate::worker::{WorkerId, Workers};
 use std::ops::{Deref, DerefMut};
@@ -122,6 +123,11 @@ impl Leased {
     /// The counters of its pool.
     pub fn metrics(&self) -> &PoolMetrics {
         &self.slot.pool.metrics
+    }
+
+    /// A span about its pool.
+    pub fn span(&self, name: &'static str) -> Span {
+        self.slot.pool.span(name, None)
     }
 
     /// What others see of it.

@@ -9,12 +9,14 @@ use super::waiter::WaiterId;
 use crate::net::Role;
 use crate::server::{OpenError, Opener};
 use crate::telemetry::metrics::PoolMetrics;
+use crate::telemetry::trace::{Span, Tracer, attribute};
 use crate::topology::{Cluster, NodeIndex};
 use crate::worker::Workers;
 use arc_swap::ArcSwap;
+use opentelemetry::trace::SpanContext;
 use std::fmt;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 pub(super) struct Shared {
@@ -27,6 +29,8 @@ pub(super) struct Shared {
     pub(super) next_waiter: AtomicU64,
     pub(super) registry: Arc<Registry>,
     pub(super) metrics: Arc<PoolMetrics>,
+    /// Nothing before it is set.
+    pub(super) tracer: OnceLock<Tracer>,
 }
 
 impl fmt::Debug for Shared {
@@ -52,6 +56,7 @@ impl Shared {
             next_waiter: AtomicU64::new(0),
             registry: Arc::default(),
             metrics: Arc::default(),
+            tracer: OnceLock::new(),
         })
     }
 
@@ -91,9 +96,15 @@ impl Shared {
     }
 
     fn carry_out(self: &Arc<Self>, steps: Vec<Step>) {
+        // Ends when the last connection of it is open.
+        let mut warm_up: Option<Arc<Span>> = None;
         for step in steps {
             match step {
-                Step::Open(user, node) => self.open(user, node),
+                Step::Open(user, node) => self.open(user, node, None),
+                Step::WarmUp(user, node) => {
+                    let span = warm_up.get_or_insert_with(|| Arc::new(self.span("pool.warmup", None)));
+                    self.open(user, node, Some(Arc::clone(span)));
+                }
                 Step::Close(lease) => drop(lease),
                 Step::Grant(waiter, grant) => {
                     // The waiter gave up in the meantime: its connection goes to the next one.
@@ -125,7 +136,7 @@ impl Shared {
     }
 
     /// Opens a connection on a slot that is already reserved, in the background of the calling worker.
-    fn open(self: &Arc<Self>, user: UserIndex, index: NodeIndex) {
+    fn open(self: &Arc<Self>, user: UserIndex, index: NodeIndex, warm_up: Option<Arc<Span>>) {
         let pool = Arc::clone(self);
         let worker = self.workers.here_or_next();
         self.workers.spawn_on(worker, async move {
@@ -135,8 +146,19 @@ impl Shared {
             let slot = Slot { pool: Arc::clone(&pool), user, node: index, tenure, closing: false };
             let bounds = pool.bounds();
             let login = bounds.member(user).login();
+            let parent = warm_up.as_ref().and_then(|span| span.reference());
+            let mut span = pool.span("pool.connect", parent.as_ref());
+            if span.is_on() {
+                span.set(attribute::SERVER_ADDRESS, node.address.host.clone());
+                span.set(attribute::SERVER_PORT, i64::from(node.address.port));
+            }
             let began = Instant::now();
-            match pool.opener.open(&node.address, login).await {
+            let opened = pool.opener.open(&node.address, login).await;
+            if let Err(error) = &opened {
+                span.fail(error.kind());
+            }
+            drop((span, warm_up));
+            match opened {
                 Ok(connection) => {
                     pool.metrics.connects.record(began.elapsed());
                     let expires = Instant::now() + jittered(bounds.max_lifetime);
@@ -146,6 +168,17 @@ impl Shared {
                 Err(error) => pool.open_failed(slot, error).await,
             }
         });
+    }
+
+    /// A span about this pool.
+    pub(super) fn span(&self, name: &'static str, parent: Option<&SpanContext>) -> Span {
+        let mut span = self.tracer.get().map_or_else(Span::default, |tracer| tracer.child(name, parent));
+        if span.is_on() {
+            span.set(attribute::DB_SYSTEM_NAME, attribute::POSTGRESQL);
+            span.set(attribute::CLUSTER, self.cluster.name.clone());
+            span.set(attribute::POOL_NAME, self.name.clone());
+        }
+        span
     }
 
     async fn open_failed(self: &Arc<Self>, slot: Slot, error: OpenError) {

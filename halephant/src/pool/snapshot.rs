@@ -6,6 +6,7 @@ use super::settings::PoolSettings;
 use super::state::{self, UserIndex};
 use crate::net::Role;
 use crate::telemetry::metrics::PoolMetrics;
+use crate::telemetry::trace::Tracer;
 use crate::topology::NodeIndex;
 use std::sync::Arc;
 use std::time::Duration;
@@ -57,6 +58,11 @@ impl Pool {
             }),
         });
         PoolSnapshot { users: users.collect(), closed: state.closed }
+    }
+
+    /// Spans are made with it from now on; the first call counts.
+    pub fn set_tracer(&self, tracer: Tracer) {
+        let _ = self.shared.tracer.set(tracer);
     }
 
     /// Every open server connection, the oldest first.

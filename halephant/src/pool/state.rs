@@ -60,6 +60,8 @@ pub(super) struct NodeUse {
 /// What is to be done once the lock is released.
 pub(super) enum Step {
     Open(UserIndex, NodeIndex),
+    /// As `Open`, for min_connections.
+    WarmUp(UserIndex, NodeIndex),
     Close(Lease),
     /// The waiter's receiver is told; a connection that it no longer wants comes back.
     Grant(Waiter, Grant),

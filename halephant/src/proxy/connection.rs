@@ -1,9 +1,13 @@
 //! One accepted connection from its first byte to its last.
 
+use super::console::Admitted;
 use super::login::{LoggedIn, LoginError, log_in};
 use super::state::State;
 use crate::net::tune;
+use crate::relay::{ClientTrace, TraceSubject};
+use crate::session::Session;
 use crate::startup::{Opening, OpeningError, StartupRequest, read_opening};
+use crate::telemetry::trace::{Span, attribute};
 use crate::wire::{MessageBuffer, Stream};
 use bytes::BytesMut;
 use halephant_protocol::SqlState;
@@ -40,9 +44,20 @@ impl Refused {
 pub async fn serve(state: Arc<State>, stream: TcpStream, peer: SocketAddr) {
     tune(&stream);
     let began = Instant::now();
+    let mut span = state.shared.tracer.root("proxy.session", None);
+    if span.is_on() {
+        span.set(attribute::CLIENT_ADDRESS, peer.ip().to_string());
+        span.set(attribute::CLIENT_PORT, i64::from(peer.port()));
+    }
     // The login's future is large and short: it lives on the heap for as long as it takes.
-    let Some((logged_in, request)) = Box::pin(establish(&state, stream, peer)).await else { return };
-    let LoggedIn { session, lease } = logged_in;
+    let Some((logged_in, request)) = Box::pin(establish(&state, stream, peer, &span)).await else { return };
+    let (mut session, lease) = match logged_in {
+        LoggedIn::Session { session, lease } => (session, lease),
+        LoggedIn::Console(admitted) => return Box::pin(serve_console(state, admitted, request, peer)).await,
+    };
+    if span.is_on() {
+        session.client.trace = Some(client_trace(&state, &session, span));
+    }
     let process_id = session.registration.process_id();
     tracing::info!(
         %peer,
@@ -67,21 +82,51 @@ pub async fn serve(state: Arc<State>, stream: TcpStream, peer: SocketAddr) {
     );
 }
 
+async fn serve_console(state: Arc<State>, admitted: Admitted, request: StartupRequest, peer: SocketAddr) {
+    let (process_id, user) = (admitted.process_id(), request.user);
+    let Some(live) = state.shared.live() else { return };
+    tracing::info!(%peer, process_id, user, "console connected");
+    let reason = admitted.serve(live).await;
+    tracing::info!(%peer, process_id, user, reason, "console disconnected");
+}
+
+/// Takes the session's span over.
+fn client_trace(state: &State, session: &Session, mut span: Span) -> Box<ClientTrace> {
+    let settings = session.pool.settings();
+    let subject = TraceSubject {
+        cluster: session.pool.cluster().name.clone(),
+        pool: settings.name.clone(),
+        namespace: settings.database.clone(),
+        user: session.pool.user_settings(session.user).name.clone(),
+    };
+    span.set(attribute::DB_SYSTEM_NAME, attribute::POSTGRESQL);
+    span.set(attribute::DB_NAMESPACE, subject.namespace.clone());
+    span.set(attribute::DB_USER, subject.user.clone());
+    span.set(attribute::CLUSTER, subject.cluster.clone());
+    span.set(attribute::POOL_NAME, subject.pool.clone());
+    span.set(attribute::CLIENT_PROCESS_ID, i64::from(session.registration.process_id()));
+    Box::new(ClientTrace::new(state.shared.tracer.clone(), span, subject))
+}
+
 /// Opening and login, within LOGIN_TIMEOUT. `None`: there is no session, and the client knows why.
 async fn establish(
     state: &Arc<State>,
     stream: TcpStream,
     peer: SocketAddr,
+    span: &Span,
 ) -> Option<(LoggedIn, StartupRequest)> {
     let mut stream = Some(Stream::Tcp(stream));
-    match tokio::time::timeout(LOGIN_TIMEOUT, opening_and_login(state, &mut stream)).await {
+    let mut setup = state.shared.tracer.child("proxy.setup", span.reference().as_ref());
+    match tokio::time::timeout(LOGIN_TIMEOUT, opening_and_login(state, &mut stream, &setup)).await {
         Ok(Ok(Some(logged_in))) => return Some(logged_in),
         Ok(Ok(None)) => {}
         Ok(Err(refused)) => {
+            setup.fail("refused");
             tracing::info!(%peer, error = %refused, "connection refused");
             tell(stream.take(), refused.report()).await;
         }
         Err(_) => {
+            setup.fail("timeout");
             tracing::info!(%peer, "login timed out");
             let report = ErrorReport::fatal(
                 SqlState::INVALID_AUTHORIZATION_SPECIFICATION,
@@ -96,6 +141,7 @@ async fn establish(
 async fn opening_and_login(
     state: &Arc<State>,
     stream: &mut Option<Stream>,
+    setup: &Span,
 ) -> Result<Option<(LoggedIn, StartupRequest)>, Refused> {
     let mut buffer = MessageBuffer::default();
     let opening = match stream {
@@ -114,7 +160,7 @@ async fn opening_and_login(
     {
         stream.write_all(&request.negotiation).await.map_err(OpeningError::Io)?;
     }
-    let logged_in = log_in(state, stream, &mut buffer, &request).await?;
+    let logged_in = log_in(state, stream, &mut buffer, &request, setup).await?;
     Ok(Some((logged_in, request)))
 }
 

@@ -51,13 +51,15 @@ impl Live {
         for pool in new.pools {
             tokio::spawn(pool.tend());
         }
+        let tracer = self.state().shared.tracer.clone();
         let watches: Vec<_> = new
             .nodes
             .into_iter()
             .map(|(cluster, nodes): (_, Vec<Unwatched>)| {
-                let on_change = Arc::clone(&on_change);
+                let (on_change, tracer) = (Arc::clone(&on_change), tracer.clone());
                 tokio::spawn(async move {
-                    let prober = AdminProber(Arc::clone(&cluster.upstream));
+                    let upstream = Arc::clone(&cluster.upstream);
+                    let prober = AdminProber { cluster: cluster.cluster.name.clone(), upstream, tracer };
                     watch(&cluster.cluster, nodes, &prober, &on_change).await;
                 })
             })

@@ -1,5 +1,6 @@
 //! From a StartupMessage to a session: who the client is, where it goes, what it is told.
 
+use super::console::{self, Admitted};
 use super::state::{Served, State};
 use crate::auth::{self, AuthError};
 use crate::cancel::{ClientDetails, Registration};
@@ -13,6 +14,7 @@ use crate::session::Session;
 use crate::session::parameters::{ParameterError, session_parameters};
 use crate::session::welcome::WelcomeError;
 use crate::startup::StartupRequest;
+use crate::telemetry::trace::Span;
 use crate::wire::{MessageBuffer, Stream};
 use bytes::BytesMut;
 use halephant_protocol::SqlState;
@@ -69,10 +71,14 @@ impl LoginError {
     }
 }
 
-/// A session ready to run, and the server connection that the login took for it.
-pub struct LoggedIn {
-    pub session: Session,
-    pub lease: Option<Lease>,
+/// What a client that is logged in gets.
+pub enum LoggedIn {
+    /// A session ready to run, and the server connection that the login took for it.
+    Session {
+        session: Session,
+        lease: Option<Lease>,
+    },
+    Console(Admitted),
 }
 
 /// Takes `stream` over on success; on an error it is the caller's to say why and close.
@@ -81,10 +87,24 @@ pub async fn log_in(
     stream: &mut Option<Stream>,
     buffer: &mut MessageBuffer,
     request: &StartupRequest,
+    setup: &Span,
 ) -> Result<LoggedIn, LoginError> {
+    if console::is_wanted(&state.config, request) {
+        let mut span = state.shared.tracer.child("auth", setup.reference().as_ref());
+        let admitted = console::admit(state, stream, buffer, request).await;
+        if admitted.is_err() {
+            span.fail("authentication");
+        }
+        return Ok(LoggedIn::Console(admitted?));
+    }
     let (served, user) = {
         let stream = stream.as_mut().ok_or_else(gone)?;
-        authenticate(state, stream, buffer, request).await?
+        let mut span = state.shared.tracer.child("auth", setup.reference().as_ref());
+        let authenticated = authenticate(state, stream, buffer, request).await;
+        if authenticated.is_err() {
+            span.fail("authentication");
+        }
+        authenticated?
     };
     let parameters = request.parameters.iter().map(|(name, value)| (name.as_str(), value.as_str()));
     let wanted = session_parameters(parameters)?;
@@ -112,14 +132,15 @@ pub async fn log_in(
         body_left: 0,
         known,
         startup: wanted.clone(),
+        trace: None,
         wanted,
     };
     welcome(&mut client, &registration)?;
-    Ok(LoggedIn { session: new_session(client, registration, &served, user, role), lease })
+    Ok(LoggedIn::Session { session: new_session(client, registration, &served, user, role), lease })
 }
 
 /// What the client calls itself; PostgreSQL keeps as much of it.
-fn client_name(request: &StartupRequest) -> String {
+pub(super) fn client_name(request: &StartupRequest) -> String {
     let named = request.parameters.iter().find(|(name, _)| name == "application_name");
     named.map(|(_, value)| value.chars().filter(|c| !c.is_control()).take(63).collect()).unwrap_or_default()
 }
@@ -198,7 +219,7 @@ async fn verifier(state: &State, served: &Served, user: &str, role: &str) -> Ver
     mock_verifier(state, user)
 }
 
-fn mock_verifier(state: &State, user: &str) -> Verifier {
+pub(super) fn mock_verifier(state: &State, user: &str) -> Verifier {
     Verifier::mock(
         &state.shared.mock_secret,
         user,

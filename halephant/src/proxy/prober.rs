@@ -4,6 +4,7 @@ use super::cluster::Upstream;
 use crate::net::NodeAddress;
 use crate::server::query::{QueryError, Row};
 use crate::server::{OpenError, ServerConnection};
+use crate::telemetry::trace::{Span, Tracer, attribute};
 use crate::topology::Observation;
 use crate::topology::observation::{Lsn, timeline_of_file};
 use crate::topology::probe::{Answer, Probe, ProbeError, Prober};
@@ -34,15 +35,23 @@ enum NodeError {
 }
 
 /// Makes probes that log in to a cluster's nodes as its admin user.
-pub struct AdminProber(pub Arc<Upstream>);
+pub struct AdminProber {
+    pub cluster: String,
+    pub upstream: Arc<Upstream>,
+    pub tracer: Tracer,
+}
 
 impl Prober for AdminProber {
     fn probe(&self, node: &NodeAddress) -> Box<dyn Probe> {
-        Box::new(AdminProbe { upstream: Arc::clone(&self.0), node: node.clone(), kept: None, last: None })
+        let (cluster, tracer) = (self.cluster.clone(), self.tracer.clone());
+        let upstream = Arc::clone(&self.upstream);
+        Box::new(AdminProbe { cluster, tracer, upstream, node: node.clone(), kept: None, last: None })
     }
 }
 
 struct AdminProbe {
+    cluster: String,
+    tracer: Tracer,
     upstream: Arc<Upstream>,
     node: NodeAddress,
     kept: Option<Kept>,
@@ -59,11 +68,29 @@ struct Kept {
 
 impl Probe for AdminProbe {
     fn ask(&mut self) -> Answer<'_> {
-        Box::pin(async move { self.observe().await.map_err(ProbeError::failed) })
+        Box::pin(async move {
+            let mut span = self.span();
+            let result = self.observe().await;
+            if result.is_err() {
+                span.fail("no_answer");
+            }
+            result.map_err(ProbeError::failed)
+        })
     }
 }
 
 impl AdminProbe {
+    fn span(&self) -> Span {
+        let mut span = self.tracer.root("topology.refresh", None);
+        if span.is_on() {
+            span.set(attribute::DB_SYSTEM_NAME, attribute::POSTGRESQL);
+            span.set(attribute::CLUSTER, self.cluster.clone());
+            span.set(attribute::SERVER_ADDRESS, self.node.host.clone());
+            span.set(attribute::SERVER_PORT, i64::from(self.node.port));
+        }
+        span
+    }
+
     async fn observe(&mut self) -> Result<Observation, NodeError> {
         let moved = self.has_moved().await;
         // Taken out while it is used: an answer that is given up takes its connection with it.

@@ -12,6 +12,8 @@ use crate::auth::PgPass;
 use crate::auth::pgpass::PgPassError;
 use crate::cancel::{Sessions, Signal};
 use crate::net::{bind, raise_descriptor_limit};
+use crate::overview::instruments;
+use crate::telemetry::otlp::{Otlp, OtlpError};
 use crate::worker::{WorkerId, Workers};
 use std::future::Future;
 use std::io;
@@ -22,13 +24,15 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 /// How often the end is looked for while sessions drain.
 const DRAIN_POLL: Duration = Duration::from_millis(20);
 /// Longest that pools are given to close their connections in good order.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Orders of the console that are not carried out yet.
+const ORDERS_MAX: usize = 8;
 /// After an accept error such as too many open files: a pause instead of a busy loop.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -40,6 +44,8 @@ pub enum RunError {
     Worker(#[source] io::Error),
     #[error(transparent)]
     Admin(#[from] AdminError),
+    #[error(transparent)]
+    Otlp(#[from] OtlpError),
     #[error(transparent)]
     PgPass(#[from] PgPassError),
     #[error("no random bytes from the system: {0}")]
@@ -80,8 +86,17 @@ pub async fn run(config: Config, mut events: impl Source, reread: impl Reread) -
     let listeners = bind_all(&listen, count)?;
     let admin = Admin::bind(&config.admin)?;
     let threads = Threads::start(count).map_err(RunError::Worker)?;
-    let process = Process::new(pgpass, threads.workers.clone(), Handle::current())?;
-    let live = Arc::new(Live::start(config, Arc::new(process)).await);
+    let mut otlp = Otlp::start(&config.otel)?;
+    let tracer = otlp.as_ref().map(Otlp::tracer).unwrap_or_default();
+    let (orders, ordered) = mpsc::channel(ORDERS_MAX);
+    let process = Process::new(pgpass, threads.workers.clone(), Handle::current(), tracer, orders)?;
+    let process = Arc::new(process);
+    let live = Arc::new(Live::start(config, Arc::clone(&process)).await);
+    process.set_live(&live);
+    if let Some(otlp) = &mut otlp {
+        let view = View(Arc::clone(&live));
+        otlp.observe(Box::new(move || instruments::families(&view)));
+    }
     if let Some(admin) = admin {
         tokio::spawn(admin.serve(Arc::new(View(Arc::clone(&live)))));
     }
@@ -96,24 +111,32 @@ pub async fn run(config: Config, mut events: impl Source, reread: impl Reread) -
     let listen = listen.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     tracing::info!(listen, workers = count, "ready");
     service::ready();
-    let kind = serve_until_shutdown(&live, &mut events, reread).await;
+    let kind = serve_until_shutdown(&live, &mut events, ordered, reread).await;
     drop(stop_accepting);
     service::stopping();
     shut_down(&live, kind, &mut events).await;
+    if let Some(otlp) = otlp {
+        let _ = tokio::task::spawn_blocking(|| otlp.stop()).await;
+    }
     tracing::info!("stopped");
     threads.stop();
     Ok(())
 }
 
 /// Carries out reloads, one at a time; requests that come meanwhile are one more.
-async fn serve_until_shutdown(live: &Arc<Live>, events: &mut impl Source, reread: impl Reread) -> Shutdown {
+async fn serve_until_shutdown(
+    live: &Arc<Live>,
+    events: &mut impl Source,
+    mut ordered: mpsc::Receiver<Event>,
+    reread: impl Reread,
+) -> Shutdown {
     let mut watchdog = pin!(service::feed_watchdog());
     let mut idle = Some(reread);
     let mut running = JoinSet::new();
     let mut requested = false;
     loop {
         tokio::select! {
-            event = events.next() => match event {
+            event = next_event(events, &mut ordered) => match event {
                 Event::Shutdown(kind) => return kind,
                 Event::Reload => requested = true,
             },
@@ -127,6 +150,14 @@ async fn serve_until_shutdown(live: &Arc<Live>, events: &mut impl Source, reread
             requested = false;
             running.spawn(reload(Arc::clone(live), reread));
         }
+    }
+}
+
+/// From outside or from inside. Cancel safe.
+async fn next_event(events: &mut impl Source, ordered: &mut mpsc::Receiver<Event>) -> Event {
+    tokio::select! {
+        event = events.next() => event,
+        Some(event) = ordered.recv() => event,
     }
 }
 

@@ -1,6 +1,8 @@
 //! What one configuration stands for at run time: clusters, pools, and what their sessions share.
 
 use super::cluster::{ClusterState, Unwatched};
+use super::live::Live;
+use super::run::Event;
 use super::settings::Config;
 use crate::auth::PgPass;
 use crate::cancel::Sessions;
@@ -10,10 +12,12 @@ use crate::route::{Access, asks_for_writes};
 use crate::server::parameters::SessionParameters;
 use crate::session::welcome::Welcomes;
 use crate::telemetry::metrics::ProcessMetrics;
+use crate::telemetry::trace::Tracer;
 use crate::worker::Workers;
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, Weak};
 use tokio::runtime::Handle;
+use tokio::sync::mpsc;
 
 /// The running proxy as the connections see it that came under one configuration.
 #[derive(Debug)]
@@ -30,6 +34,10 @@ pub struct State {
 pub struct Process {
     pub sessions: Arc<Sessions>,
     pub metrics: Arc<ProcessMetrics>,
+    pub tracer: Tracer,
+    /// What the process is told from inside.
+    orders: mpsc::Sender<Event>,
+    live: OnceLock<Weak<Live>>,
     /// Makes the salts of unknown users: the same for a name, unpredictable from outside.
     pub mock_secret: [u8; 32],
     pgpass: Arc<PgPass>,
@@ -56,11 +64,32 @@ impl Served {
 }
 
 impl Process {
-    pub fn new(pgpass: Arc<PgPass>, workers: Workers, control: Handle) -> Result<Self, getrandom::Error> {
+    pub fn new(
+        pgpass: Arc<PgPass>,
+        workers: Workers,
+        control: Handle,
+        tracer: Tracer,
+        orders: mpsc::Sender<Event>,
+    ) -> Result<Self, getrandom::Error> {
         let mut mock_secret = [0; 32];
         getrandom::fill(&mut mock_secret)?;
         let (sessions, metrics) = Default::default();
-        Ok(Self { sessions, metrics, mock_secret, pgpass, workers, control })
+        let live = OnceLock::new();
+        Ok(Self { sessions, metrics, tracer, orders, live, mock_secret, pgpass, workers, control })
+    }
+
+    /// Tells the process something; a queue that is full has it already.
+    pub fn order(&self, event: Event) {
+        let _ = self.orders.try_send(event);
+    }
+
+    /// Where the state is replaced; known once the first one is made.
+    pub fn live(&self) -> Option<Arc<Live>> {
+        self.live.get()?.upgrade()
+    }
+
+    pub fn set_live(&self, live: &Arc<Live>) {
+        let _ = self.live.set(Arc::downgrade(live));
     }
 }
 
@@ -104,6 +133,7 @@ impl State {
                         let nodes = Arc::clone(&cluster.cluster);
                         let opener = Arc::clone(&cluster.upstream);
                         let pool = Pool::new(pool.clone(), nodes, opener, self.shared.workers.clone());
+                        pool.set_tracer(self.shared.tracer.clone());
                         new.pools.push(Arc::clone(&pool));
                         pool
                     }

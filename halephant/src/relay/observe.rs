@@ -5,7 +5,9 @@
 
 use super::{PinReason, Relay};
 use crate::cancel::ClientState;
-use halephant_protocol::backend::TransactionStatus;
+use halephant_protocol::SqlState;
+use halephant_protocol::backend::{TransactionStatus, field as field_code};
+use halephant_protocol::frame::Header;
 use std::time::Instant;
 
 /// Bytes that are passed on before the statement ends, so that a long COPY shows.
@@ -47,8 +49,28 @@ impl Relay<'_> {
         }
     }
 
+    /// A message of the client goes to the server; `input` begins with it.
+    pub(super) fn trace_client(&mut self, header: Header, input: &[u8]) {
+        if let Some(trace) = &mut self.client.trace {
+            trace.client_message(header.tag, header.body_bytes, input, self.client.known.dialect());
+        }
+    }
+
+    /// The beginning of an ErrorResponse: the fields up to the cut.
+    pub(super) fn trace_error(&mut self, prefix: &[u8]) {
+        let Some(trace) = &mut self.client.trace else { return };
+        let mut fields = prefix.split(|&byte| byte == 0);
+        let code = fields.find_map(|field| field.strip_prefix(&[field_code::SQLSTATE]));
+        if let Some(code) = code.and_then(SqlState::parse) {
+            trace.error(code.as_str());
+        }
+    }
+
     /// A ReadyForQuery, after the tracker took note of it.
     pub(super) fn observe_ready(&mut self, status: TransactionStatus) {
+        if let Some(trace) = &mut self.client.trace {
+            trace.ready(status);
+        }
         let now = Instant::now();
         let more = self.state.tracker.owed() > 0;
         let metrics = self.lease.metrics();

@@ -43,6 +43,7 @@ impl Relay<'_> {
             if self.release == Release::AtTransactionEnd && !self.inspect_client(header, rest) {
                 return (at, None);
             }
+            self.trace_client(header, rest);
             self.state.tracker.client_message(header.tag);
             at += HEADER_BYTES;
             self.client.body_left = header.body_bytes;
@@ -144,6 +145,7 @@ impl Relay<'_> {
                     backend::tag::ERROR_RESPONSE => {
                         self.state.server_told |= is_fatal(body);
                         self.suspect_by_error(body);
+                        self.trace_error(body);
                     }
                     _ => {}
                 }

@@ -1,6 +1,7 @@
 //! The last words to a client.
 
 use super::{Session, SessionEnd};
+use crate::telemetry::trace::attribute;
 use halephant_protocol::SqlState;
 use halephant_protocol::backend::ErrorReport;
 use std::io;
@@ -37,6 +38,9 @@ pub(super) fn node_lost_report(node: &str) -> ErrorReport {
 impl Session {
     /// Writes what is pending and closes the client's connection.
     pub(super) async fn finish(mut self, end: SessionEnd, report: Option<ErrorReport>) -> SessionEnd {
+        if let Some(trace) = &mut self.client.trace {
+            trace.session().set(attribute::END_REASON, end.as_str());
+        }
         let told = report.is_some() || !self.client.out.is_empty();
         if let Some(report) = report {
             report.encode_error(&mut self.client.out);

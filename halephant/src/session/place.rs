@@ -42,7 +42,7 @@ impl Session {
     }
 
     /// Waits for a server connection; a client that leaves or cancels meanwhile leaves the queue.
-    pub(super) async fn checkout(&mut self) -> Result<Lease, NoServer> {
+    pub(super) async fn find_server(&mut self) -> Result<Lease, NoServer> {
         let (pool, user, access, asked) = (Arc::clone(&self.pool), self.user, self.access, self.asked());
         let wanted = self.client.wanted.clone();
         let place = || access.role(&wanted, asked, || pool.cluster().has(Role::Replica));

@@ -95,7 +95,14 @@ async fn read_owed(connection: &mut ServerConnection, state: &mut RelayState) ->
 }
 
 async fn reset_and_checkin(mut lease: Lease, status: TransactionStatus) {
+    let mut span = lease.span("pool.reset");
     let reset = tokio::time::timeout(RESET_TIMEOUT, reset(lease.connection(), status)).await;
+    match &reset {
+        Ok(Ok(())) => {}
+        Ok(Err(_)) => span.fail("reset"),
+        Err(_) => span.fail("timeout"),
+    }
+    drop(span);
     match reset {
         Ok(Ok(())) => lease.checkin(),
         Ok(Err(error)) => tracing::debug!(%error, "a server connection could not be reset and is closed"),

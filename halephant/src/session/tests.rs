@@ -109,6 +109,7 @@ impl Stage {
         assert!(known.set("client_encoding", "UTF8") && known.set("TimeZone", "UTC"));
         let wanted: SessionParameters = wanted.iter().map(|&(n, v)| (n.to_owned(), v.to_owned())).collect();
         let client = Client {
+            trace: None,
             stream: Stream::Tcp(ours),
             held: BytesMut::new(),
             out: BytesMut::new(),

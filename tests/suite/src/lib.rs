@@ -2,6 +2,7 @@
 //! scripted exchanges, and the stage they are played on.
 
 pub mod client;
+pub mod collector;
 pub mod encode;
 pub mod http;
 pub mod message;

@@ -1,0 +1,173 @@
+//! The console's way in, and what its orders lead to.
+
+use super::live::Live;
+use super::login::{LoginError, mock_verifier};
+use super::run::{Event, Shutdown};
+use super::source::View;
+use super::state::State;
+use crate::auth::{self, AuthError};
+use crate::cancel::{ClientDetails, Registration, Signal};
+use crate::console::{self, Control, OrderError, Ordered, Rights};
+use crate::proxy::settings::Config;
+use crate::startup::StartupRequest;
+use crate::wire::{MessageBuffer, Stream};
+use bytes::BytesMut;
+use halephant_protocol::backend::{Authentication, ParameterStatus, ReadyForQuery, TransactionStatus};
+use halephant_protocol::scram::Verifier;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+/// Longest that RELOAD waits for what came of it.
+const RELOAD_TIMEOUT: Duration = Duration::from_secs(30);
+const RELOAD_POLL: Duration = Duration::from_millis(20);
+/// What drivers ask for first; all of it is constant here.
+const PARAMETERS: [(&str, &str); 6] = [
+    ("server_version", concat!(env!("CARGO_PKG_VERSION"), "/halephant")),
+    ("server_encoding", "UTF8"),
+    ("client_encoding", "UTF8"),
+    ("DateStyle", "ISO"),
+    ("integer_datetimes", "on"),
+    ("standard_conforming_strings", "on"),
+];
+
+/// A client of the console that has proved who it is.
+pub struct Admitted {
+    stream: Stream,
+    buffer: MessageBuffer,
+    registration: Registration,
+    user: String,
+}
+
+/// Whether the console is what the client asks for.
+pub fn is_wanted(config: &Config, request: &StartupRequest) -> bool {
+    config.admin.has_console() && request.database == crate::admin::CONSOLE_DATABASE
+}
+
+/// Takes `stream` over on success; on an error it is the caller's to say why and close.
+pub async fn admit(
+    state: &State,
+    stream: &mut Option<Stream>,
+    buffer: &mut MessageBuffer,
+    request: &StartupRequest,
+) -> Result<Admitted, LoginError> {
+    let gone = || std::io::Error::from(std::io::ErrorKind::NotConnected);
+    let open = stream.as_mut().ok_or_else(gone)?;
+    let is_known = rights(&state.config, &request.user).is_some();
+    let verifier = if is_known { find_verifier(state, &request.user).await } else { None };
+    let can_succeed = verifier.is_some();
+    let verifier = verifier.unwrap_or_else(|| mock_verifier(state, &request.user));
+    auth::authenticate(open, buffer, &request.user, verifier).await?;
+    if !can_succeed {
+        return Err(AuthError::Failed { user: request.user.clone() }.into());
+    }
+    let details = ClientDetails {
+        address: open.peer_addr().ok(),
+        user: request.user.clone(),
+        database: request.database.clone(),
+        cluster: String::new(),
+        application_name: super::login::client_name(request),
+        role: None,
+    };
+    let registration = state.sessions().register(request.version.has_long_secret_keys(), details)?;
+    let mut out = BytesMut::new();
+    Authentication::Ok.encode(&mut out)?;
+    for (name, value) in PARAMETERS {
+        ParameterStatus { name: name.as_bytes(), value: value.as_bytes() }.encode(&mut out)?;
+    }
+    registration.key_data().encode(&mut out)?;
+    ReadyForQuery { status: TransactionStatus::Idle }.encode(&mut out);
+    open.write_all(&out).await?;
+    let stream = stream.take().ok_or_else(gone)?;
+    Ok(Admitted { stream, buffer: std::mem::take(buffer), registration, user: request.user.clone() })
+}
+
+/// From the first cluster that knows the role.
+async fn find_verifier(state: &State, user: &str) -> Option<Verifier> {
+    for cluster in &state.clusters {
+        match cluster.verifiers.lookup(user).await {
+            Ok(lookup) => match lookup.usable(SystemTime::now()) {
+                Ok(verifier) => return Some(verifier.clone()),
+                Err(reason) => tracing::debug!(user, reason, "a cluster does not know a user of the console"),
+            },
+            Err(error) => tracing::warn!(user, %error, "a user of the console cannot be looked up"),
+        }
+    }
+    None
+}
+
+fn rights(config: &Config, user: &str) -> Option<Rights> {
+    let listed = |users: &[String]| users.iter().any(|listed| listed == user);
+    if listed(&config.admin.users) {
+        return Some(Rights::Everything);
+    }
+    listed(&config.admin.stats_users).then_some(Rights::Look)
+}
+
+impl Admitted {
+    pub fn process_id(&self) -> u32 {
+        self.registration.process_id()
+    }
+
+    /// Serves it to its end; returns why it ended.
+    pub async fn serve(self, live: Arc<Live>) -> String {
+        let Self { stream, buffer, registration, user } = self;
+        console::serve(stream, buffer, &user, &registration, Arc::new(View(live))).await
+    }
+}
+
+impl Control for View {
+    fn rights(&self, user: &str) -> Option<Rights> {
+        rights(&self.0.state().config, user)
+    }
+
+    fn reload(&self) -> Ordered<'_> {
+        Box::pin(async {
+            let state = self.0.state();
+            let reloads = &state.shared.metrics.reloads;
+            let before = reloads.totals();
+            state.shared.order(Event::Reload);
+            let counted = async {
+                loop {
+                    let now = reloads.totals();
+                    let grown = now.iter().find(|counted| !before.contains(counted));
+                    match grown {
+                        Some((outcome, _)) => return *outcome,
+                        None => tokio::time::sleep(RELOAD_POLL).await,
+                    }
+                }
+            };
+            match tokio::time::timeout(RELOAD_TIMEOUT, counted).await {
+                Ok("success") => Ok(()),
+                Ok(outcome) => Err(OrderError::ReloadRejected { outcome }),
+                Err(_) => Err(OrderError::Timeout("the reload")),
+            }
+        })
+    }
+
+    fn shut_down(&self) {
+        self.0.state().shared.order(Event::Shutdown(Shutdown::Graceful));
+    }
+
+    fn drain(&self, node: &str, draining: bool) -> Result<(), OrderError> {
+        let mut found = false;
+        for cluster in &self.0.state().clusters {
+            for (_, known) in cluster.cluster.configured() {
+                if known.address.to_string() == node {
+                    found = true;
+                    if known.set_draining(draining) {
+                        cluster.cluster.announce();
+                    }
+                }
+            }
+        }
+        let unknown = || OrderError::Unknown { what: "node", name: node.to_owned() };
+        found.then_some(()).ok_or_else(unknown)
+    }
+
+    fn kill(&self, process_id: u32) -> Result<(), OrderError> {
+        let unknown = || OrderError::Unknown { what: "client", name: process_id.to_string() };
+        let handle = self.0.state().sessions().find(process_id).ok_or_else(unknown)?;
+        handle.signal(Signal::Stop);
+        Ok(())
+    }
+}
