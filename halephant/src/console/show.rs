@@ -22,6 +22,9 @@ pub(super) fn columns(shown: Shown) -> &'static [&'static str] {
             "sv_login",
             "sv_closing",
             "max_connections",
+            "draining",
+            "lag_seconds",
+            "lag_bytes",
         ],
         Shown::Pools => &[
             "database",
@@ -149,6 +152,9 @@ fn nodes(source: &dyn Source) -> Vec<Row> {
             text(row.opening),
             text(row.closing),
             text(row.max_connections),
+            text(row.draining),
+            optional(row.replication_lag_seconds),
+            optional(row.replication_lag_bytes),
         ]
     };
     overview::nodes(source).into_iter().map(row).collect()

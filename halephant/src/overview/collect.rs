@@ -7,7 +7,7 @@ use crate::net::Role;
 use crate::pool::Pool;
 use crate::pool::settings::PoolMode;
 use crate::pool::snapshot::NodeConnections;
-use crate::topology::{Cluster, NodeIndex};
+use crate::topology::{Cluster, Node, NodeIndex};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -16,11 +16,12 @@ pub fn clusters(source: &dyn Source) -> Vec<ClusterRow> {
     let pools = source.pools();
     let row = |cluster: Arc<Cluster>| {
         let count = |role| nodes_of(&cluster).filter(|(_, _, found)| *found == role).count() as u32;
-        let primary = nodes_of(&cluster).find(|(_, _, role)| *role == Some(Role::Primary));
+        // One that is drained takes no writes.
+        let primary = nodes_of(&cluster).find(|(_, node, _)| node.role() == Some(Role::Primary));
         ClusterRow {
             cluster: cluster.name.clone(),
             ready: primary.is_some(),
-            primary: primary.map(|(_, address, _)| address),
+            primary: primary.map(|(_, node, _)| node.address.to_string()),
             replicas: count(Some(Role::Replica)),
             unreachable: count(None),
             pools: of_cluster(&pools, &cluster).map(|pool| pool.settings().name.clone()).collect(),
@@ -37,9 +38,13 @@ pub fn nodes(source: &dyn Source) -> Vec<NodeRow> {
         for (index, node, role) in nodes_of(&cluster) {
             let users = pools.iter().flat_map(|(_, snapshot)| &snapshot.users);
             let sum = sum(users.filter_map(|user| user.nodes.get(index.0)));
+            let lag = cluster.lag(&node);
             rows.push(NodeRow {
                 cluster: cluster.name.clone(),
-                node,
+                node: node.address.to_string(),
+                draining: node.is_draining(),
+                replication_lag_seconds: lag.and_then(|lag| lag.time).map(|time| time.as_secs_f64()),
+                replication_lag_bytes: lag.and_then(|lag| lag.bytes),
                 role: role_text(role),
                 healthy: role.is_some(),
                 idle: sum.idle,
@@ -167,11 +172,12 @@ pub fn queues(source: &dyn Source) -> Vec<QueueRow> {
     rows
 }
 
-/// The nodes that are there now: position, address, role.
-pub(super) fn nodes_of(cluster: &Cluster) -> impl Iterator<Item = (NodeIndex, String, Option<Role>)> {
-    let nodes =
-        cluster.configured().into_iter().map(|(index, node)| (index, node.address.to_string(), node.role()));
-    nodes.collect::<Vec<_>>().into_iter()
+/// The nodes that the configuration names: position, address, role as the last probe found it.
+pub(super) fn nodes_of(cluster: &Cluster) -> impl Iterator<Item = (NodeIndex, Arc<Node>, Option<Role>)> {
+    cluster.configured().into_iter().map(|(index, node)| {
+        let role = node.assessed_role();
+        (index, node, role)
+    })
 }
 
 pub(super) fn of_cluster<'a>(

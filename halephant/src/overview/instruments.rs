@@ -15,7 +15,7 @@ use crate::telemetry::instrument::{Attributes, Family};
 use crate::telemetry::metrics::{Distribution, PoolTotals};
 use crate::topology::{Cluster, NodeIndex};
 use names::{
-    ACCEPTED, CLIENTS, CONNECTIONS, CONNECTIONS_MAX, CREATE_TIME, ERRORS, HEALTHY, PINS, QUEUE_DEPTH,
+    ACCEPTED, CLIENTS, CONNECTIONS, CONNECTIONS_MAX, CREATE_TIME, ERRORS, HEALTHY, LAG, PINS, QUEUE_DEPTH,
     RELAYED, RELOADS, STATEMENTS, TRANSACTIONS, WAIT_DURATION, WAIT_TIME,
 };
 use std::collections::BTreeMap;
@@ -28,7 +28,7 @@ pub fn families(source: &dyn Source) -> Vec<Family> {
     families.extend(connections(&pools));
     families.extend(histograms(&pools));
     families.extend(counters(&pools));
-    families.push(health(source));
+    families.extend(health(source));
     families.push(clients(source));
     families.extend(process(source));
     families
@@ -136,17 +136,22 @@ fn counters(pools: &[PoolView]) -> [Family; 3] {
     [errors, pins, bytes]
 }
 
-fn health(source: &dyn Source) -> Family {
-    let mut family = Family::new(HEALTHY);
+fn health(source: &dyn Source) -> [Family; 2] {
+    let (mut family, mut lags) = (Family::new(HEALTHY), Family::new(LAG));
     for cluster in source.clusters() {
-        for (index, _, role) in nodes_of(&cluster) {
+        for (index, node, role) in nodes_of(&cluster) {
+            if let Some(lag) = cluster.lag(&node).and_then(|lag| lag.time) {
+                let own = [("halephant.cluster", cluster.name.clone())];
+                let attributes = own.into_iter().chain(node_attributes(&cluster, index)).collect();
+                lags.number(attributes, lag.as_secs_f64());
+            }
             let own =
                 [("halephant.cluster", cluster.name.clone()), ("halephant.role", role_text(role).to_owned())];
             let attributes = own.into_iter().chain(node_attributes(&cluster, index)).collect();
             family.count(attributes, u64::from(role.is_some()));
         }
     }
-    family
+    [family, lags]
 }
 
 fn clients(source: &dyn Source) -> Family {

@@ -25,6 +25,12 @@ pub struct NodeRow {
     /// `primary`, `replica` or, while it does not answer, `unknown`.
     pub role: &'static str,
     pub healthy: bool,
+    /// It gets no more work, by an order of the console.
+    pub draining: bool,
+    /// Seconds since the last transaction that a replica has replayed, while it is behind the primary.
+    pub replication_lag_seconds: Option<f64>,
+    /// Bytes of the primary's log that a replica has not replayed.
+    pub replication_lag_bytes: Option<u64>,
     pub idle: u32,
     pub used: u32,
     pub opening: u32,

@@ -6,6 +6,7 @@ use super::waiter::{Waiter, WaiterId, Waiting};
 use super::{CheckoutError, Lease, UserIndex};
 use crate::net::Role;
 use crate::server::parameters::SessionParameters;
+use crate::telemetry::metrics::PoolMetrics;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -46,8 +47,9 @@ impl Shared {
             return Ok(lease);
         }
         let began = Instant::now();
+        let waited = Waited { metrics: &self.metrics, began };
         let result = self.wait(user, role, after).await;
-        self.metrics.waits.record(began.elapsed());
+        drop(waited);
         match &result {
             Ok(_) => self.metrics.checkouts.record(began.elapsed()),
             Err(error) => error.kind().into_iter().for_each(|kind| self.metrics.errors.add(kind, 1)),
@@ -133,6 +135,18 @@ impl Shared {
         state.cover(&limits);
         let waiting = state.waiting(user, role);
         (waiting.len(), waiting.front().map(|waiter| waiter.since.elapsed()))
+    }
+}
+
+/// Takes the time of whoever stands in the queue, one who leaves it included.
+struct Waited<'a> {
+    metrics: &'a PoolMetrics,
+    began: Instant,
+}
+
+impl Drop for Waited<'_> {
+    fn drop(&mut self) {
+        self.metrics.waits.record(self.began.elapsed());
     }
 }
 

@@ -45,16 +45,17 @@ fn pages_show_what_happens() {
     };
     let port = Port::pick().expect("there is a free one");
     let number = port.number();
-    let stage =
-        Stage::with(Cluster::builder(), |config| config.set("admin.listen", format!("127.0.0.1:{number}")))
-            .expect("it starts");
+    let stage = Stage::with(Cluster::builder().replicas(1), |config| {
+        config.set("admin.listen", format!("127.0.0.1:{number}"))
+    })
+    .expect("it starts");
     pgbench::initialize(stage.cluster.binaries(), &stage.direct(), 1).expect("there is room");
     let (binaries, login) = (stage.cluster.binaries().clone(), stage.transaction());
     let load = Pgbench { clients: 16, length: Length::Time(Duration::from_secs(15)), ..Pgbench::default() };
     let load = std::thread::spawn(move || load.run(&binaries, &login));
 
     let page = open(&browser, &format!("http://127.0.0.1:{number}/"), "status").expect("it opens");
-    for part in [">live</", stage::DATABASE, ">primary</", "statements/s"] {
+    for part in [">live</", stage::DATABASE, ">primary</", ">replica</", ">Lag</", "statements/s"] {
         assert!(page.contains(part), "{part} is not in {page}");
     }
     let between = |id: &str| {

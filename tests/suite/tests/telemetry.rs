@@ -14,7 +14,7 @@ const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const PARENT: &str = "b7ad6b7169203331";
 
 fn stage(endpoint: String) -> Result<Stage> {
-    Stage::with(Cluster::builder(), |config| {
+    Stage::with(Cluster::builder().replicas(1), |config| {
         config
             .set("otel.endpoint", endpoint)
             .set("otel.service_name", "pooler")
@@ -61,12 +61,13 @@ fn every_instrument_arrives_with_its_attributes() {
     });
     let pool = ["halephant.cluster", "db.client.connection.pool.name"];
     let node = ["server.address", "server.port"];
-    let expected: [(&str, &[&[&str]]); 14] = [
+    let expected: [(&str, &[&[&str]]); 15] = [
         ("db.client.connection.count", &[&pool, &node, &["halephant.user", "db.client.connection.state"]]),
         ("db.client.connection.max", &[&pool, &node]),
         ("db.client.connection.wait_time", &[&pool]),
         ("db.client.connection.create_time", &[&pool]),
         ("db.server.healthy", &[&node, &["halephant.cluster", "halephant.role"]]),
+        ("halephant.replication.lag", &[&node, &["halephant.cluster"]]),
         ("halephant.client.connections", &[&pool, &["state"]]),
         ("halephant.client.accepted", &[]),
         ("halephant.client.queue_depth", &[&pool, &["halephant.user", "halephant.role"]]),

@@ -12,6 +12,7 @@ pub const ALL: &[Instrument] = &[
     CREATE_TIME,
     HEALTHY,
     CLIENTS,
+    LAG,
     QUEUE_DEPTH,
     WAIT_DURATION,
     RELOADS,
@@ -63,6 +64,12 @@ pub(super) const CREATE_TIME: Instrument = instrument(
 );
 pub(super) const HEALTHY: Instrument =
     instrument("db.server.healthy", "{node}", Gauge, "1 while a node answers and has a role, else 0");
+pub(super) const LAG: Instrument = instrument(
+    "halephant.replication.lag",
+    "s",
+    Gauge,
+    "How old the last transaction is that a replica has replayed, while it is behind the primary",
+);
 pub(super) const CLIENTS: Instrument =
     instrument("halephant.client.connections", "{connection}", UpDownCounter, "Clients by what they do");
 pub(super) const QUEUE_DEPTH: Instrument = instrument(
