@@ -92,7 +92,7 @@ async fn read_response(stream: &mut Stream, buffer: &mut MessageBuffer) -> Resul
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::server::fake::socket_pair;
+    use crate::wire::fake::socket_pair;
     use std::num::NonZeroU32;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 

@@ -7,18 +7,11 @@ use super::open::{Login, OpenFuture, Opener};
 use super::parameters::ReportedParameters;
 use crate::net::NodeAddress;
 use crate::wire::Stream;
+use crate::wire::fake::socket_pair;
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
-
-/// Two connected sockets.
-pub(crate) async fn socket_pair() -> (TcpStream, TcpStream) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-    let address = listener.local_addr().expect("the listener is bound");
-    let (ours, theirs) = tokio::join!(TcpStream::connect(address), listener.accept());
-    (ours.expect("the listener listens"), theirs.expect("somebody connected").0)
-}
 
 /// A connection that has just been opened, and the server's end of it.
 pub(crate) async fn connection(reported: &[(&str, &str)]) -> (ServerConnection, TcpStream) {
