@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use halephant_harness::port::Port;
-use halephant_harness::{Cluster, wait_for};
+use halephant_harness::{Cluster, command, wait_for};
 use halephant_suite::http::{get, request};
 use halephant_suite::{Client, Stage, stage};
 use prometheus_parse::{Scrape, Value as Sample};
@@ -179,4 +179,19 @@ fn metrics_count_what_happened() {
         assert!(scrape.samples.iter().any(|sample| sample.metric == "halephant_config_reloads_total"
             && sample.labels.get("outcome") == Some(outcome)));
     }
+}
+
+#[test]
+#[ignore = "needs schemathesis, from PyPI"]
+fn schemathesis_finds_nothing() {
+    let (stage, port, _guard) = stage().expect("it starts");
+    let _client = stage.client().expect("it logs in");
+    let ready = || Ok((get(port, "/readyz")?.status == 200).then_some(()));
+    wait_for("to be ready", LIMIT, ready).expect("there is a primary");
+    let mut command = std::process::Command::new("schemathesis");
+    command.args(["run", "--max-examples=30"]).arg(format!("http://127.0.0.1:{port}/openapi.json"));
+    let scratch = tempfile::tempdir().expect("there is room");
+    let output =
+        command::run(command.current_dir(scratch.path()), Duration::from_secs(120)).expect("it runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
 }
