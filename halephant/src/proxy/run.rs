@@ -13,6 +13,7 @@ use crate::auth::pgpass::PgPassError;
 use crate::cancel::{Sessions, Signal};
 use crate::net::{bind, raise_descriptor_limit};
 use crate::overview::instruments;
+use crate::splice::settings::SpliceMode;
 use crate::telemetry::otlp::{Otlp, OtlpError};
 use crate::worker::{WorkerId, Workers};
 use std::future::Future;
@@ -50,6 +51,10 @@ pub enum RunError {
     PgPass(#[from] PgPassError),
     #[error("no random bytes from the system: {0}")]
     Random(#[from] getrandom::Error),
+    #[error(
+        "ebpf.mode is \"require\", but sessions cannot use the kernel path yet; \"auto\" or \"off\" start"
+    )]
+    KernelPath,
 }
 
 /// What the process is asked to do.
@@ -73,6 +78,10 @@ pub enum Event {
 /// Runs on the calling thread's runtime, which becomes the control runtime: it probes nodes, tends pools, runs auth
 /// queries and reloads; clients are served by the workers.
 pub async fn run(config: Config, mut events: impl Source, reread: impl Reread) -> Result<(), RunError> {
+    // Sessions are not on the kernel path yet (CHANGELOG.md): who cannot do without it must not be left to believe so.
+    if config.ebpf.mode == SpliceMode::Require {
+        return Err(RunError::KernelPath);
+    }
     let listen = config.server.listen.clone();
     let count = match config.server.workers {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
