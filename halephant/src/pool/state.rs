@@ -196,6 +196,7 @@ impl State {
         if self.closed {
             return;
         }
+        self.retire_outdated(limits, steps);
         self.serve_idle(limits, user, role, steps);
         while self.open_one(limits, user, role, steps) {}
     }
@@ -212,6 +213,21 @@ impl State {
             {
                 lease.server.set_state(ServerState::Used);
                 steps.extend(waiting.pop_front().map(|waiter| Step::Grant(waiter, Ok(lease))));
+            }
+        }
+    }
+
+    /// Ends the idle connections of a node that has changed since: nobody gets them, and they hold slots that waiters
+    /// need. Nothing outdated becomes idle, so they are the oldest.
+    fn retire_outdated(&mut self, limits: &Limits, steps: &mut Vec<Step>) {
+        for user in 0..self.users.len() {
+            for (index, node) in limits.nodes.iter() {
+                let tenure = node.tenure();
+                let Some(node_use) = self.users[user].nodes.get_mut(index.0) else { continue };
+                while let Some(mut lease) = node_use.idle.pop_front_if(|lease| lease.slot.tenure != tenure) {
+                    node_use.closing += u32::from(!std::mem::replace(&mut lease.slot.closing, true));
+                    steps.push(Step::Close(lease));
+                }
             }
         }
     }
@@ -420,6 +436,7 @@ impl State {
         if self.closed {
             return;
         }
+        self.retire_outdated(limits, steps);
         let mut needy = Vec::new();
         for user in (0..self.users.len()).map(UserIndex) {
             for role in Role::ALL {
