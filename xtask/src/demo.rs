@@ -5,6 +5,7 @@ mod measure;
 
 use anyhow::{Result, bail};
 use clap::Args;
+use halephant_harness::port::Port;
 use halephant_harness::postgres::Binaries;
 use halephant_harness::{Cluster, Login, Proxy, ProxyConfig, pgbench, process};
 use std::time::Duration;
@@ -51,7 +52,8 @@ pub fn run(options: &Options) -> Result<()> {
     pgbench::initialize(cluster.binaries(), &direct, options.scale)?;
     cluster.wait_for_replay()?;
     say("starting halephant");
-    let proxy = Proxy::start_binary(&halephant, &config(&cluster, options))?;
+    let admin = Port::pick()?;
+    let proxy = Proxy::start_binary(&halephant, &config(&cluster, &admin, options))?;
 
     say(&format!("measuring: pgbench, select only, {} clients, {} s each", options.clients, options.seconds));
     let transaction = proxy.login(direct.clone());
@@ -64,6 +66,7 @@ pub fn run(options: &Options) -> Result<()> {
     }
     print(&format!("\nTry it:   {}\n          {}", transaction.psql_line(), session.psql_line()));
     print(&format!("Direct:   {}", direct.psql_line()));
+    print(&format!("Status:   http://{}/", admin_address(&admin)));
     print("Ctrl-C ends and removes everything.");
     stay(&interrupt, &proxy)?;
     say("removing everything");
@@ -82,12 +85,17 @@ fn start_cluster(binaries: Binaries, options: &Options) -> Result<Cluster> {
 }
 
 /// Passwords of clients are not in it: halephant learns what it needs when they log in.
-fn config(cluster: &Cluster, options: &Options) -> ProxyConfig {
+fn config(cluster: &Cluster, admin: &Port, options: &Options) -> ProxyConfig {
     ProxyConfig::new(cluster)
         .set("logging.level", "info")
+        .set("admin.listen", admin_address(admin))
         .pool(DATABASE, "transaction", options.clients.min(20), &[ROLE])
         .pool(SESSION_POOL, "session", options.clients + 10, &[ROLE])
         .set(&format!("cluster.main.pool.{SESSION_POOL}.database"), DATABASE)
+}
+
+fn admin_address(port: &Port) -> String {
+    format!("127.0.0.1:{}", port.number())
 }
 
 fn stay(interrupt: &Interrupt, proxy: &Proxy) -> Result<()> {

@@ -64,9 +64,10 @@ impl Binaries {
         };
         match Self::find().and_then(complete) {
             Ok(found) => Ok(found),
-            Err(missing) if env::var_os(VARIABLE).is_some() => Err(missing),
-            Err(missing) => {
-                install::install().with_context(|| format!("{missing:#}"))?;
+            // The error says what to do.
+            Err(missing) if env::var_os(VARIABLE).is_some() || !install::is_possible() => Err(missing),
+            Err(_) => {
+                install::install().context("cannot install PostgreSQL")?;
                 Self::find().and_then(complete)
             }
         }

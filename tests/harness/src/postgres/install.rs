@@ -1,6 +1,6 @@
 //! PostgreSQL from the system's package manager.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use nix::unistd::geteuid;
 use std::env;
 use std::fs;
@@ -40,12 +40,15 @@ const KNOWN: [Installer; 3] = [
     },
 ];
 
-/// Installs server and client programs, as root; otherwise the error is what to do.
+/// Whether this process may install: it is root, and the package manager is a known one.
+pub fn is_possible() -> bool {
+    geteuid().is_root() && installer().is_some()
+}
+
+/// Installs server and client programs.
 pub fn install() -> Result<()> {
-    match installer() {
-        Some(manager) if geteuid().is_root() => (manager.install)(),
-        _ => bail!("cannot install PostgreSQL: {}", advice()),
-    }
+    let installer = installer().with_context(advice)?;
+    (installer.install)()
 }
 
 /// What to tell a user who has to do it.
