@@ -86,6 +86,12 @@ impl SessionHandle {
         *self.running() = Running::Waiting;
     }
 
+    /// As [`Self::set_waiting`], of a client that waits for something else than a server connection.
+    pub fn set_cancellable(&self) {
+        self.signals.fetch_and(!(Signal::Cancel as u32), Ordering::AcqRel);
+        *self.running() = Running::Waiting;
+    }
+
     /// From now on a CancelRequest goes to this server connection.
     pub fn set_running(&self, target: &Arc<CancelTarget>) {
         self.client.set_server(Some(target.process_id()));

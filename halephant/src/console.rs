@@ -44,6 +44,15 @@ pub trait Control: Source {
 
     fn shut_down(&self);
 
+    /// Lends no server connection of a pool, or of any, until it is resumed; done when the last one is closed. Where
+    /// the wait is given up, the pools are as they were.
+    fn pause<'a>(&'a self, database: Option<&'a str>) -> Ordered<'a>;
+
+    fn resume(&self, database: Option<&str>) -> Result<(), OrderError>;
+
+    /// Closes every server connection of a pool, or of all, as soon as nobody has it.
+    fn reconnect(&self, database: Option<&str>) -> Result<(), OrderError>;
+
     /// Gives a node no more work, or work again; `node` as the lists show it.
     fn drain(&self, node: &str, draining: bool) -> Result<(), OrderError>;
 

@@ -11,6 +11,7 @@ mod checkout;
 pub mod error;
 mod janitor;
 pub mod lease;
+mod pause;
 pub mod registry;
 pub mod settings;
 mod shared;

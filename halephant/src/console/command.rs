@@ -20,6 +20,9 @@ pub(super) const SHOWN: &[(&str, Shown, &str)] = &[
 
 /// The other commands, as HELP lists them.
 pub(super) const ORDERS: &[(&str, &str)] = &[
+    ("PAUSE [database]", "lend no server connection, and wait until all are closed; clients wait"),
+    ("RESUME [database]", "serve again"),
+    ("RECONNECT [database]", "close server connections as they become free, for new ones"),
     ("KILL CLIENT id", "end a client's session now"),
     ("DRAIN node", "give a node no more work; what runs goes on to the end of its transaction"),
     ("UNDRAIN node", "give it work again"),
@@ -45,6 +48,10 @@ pub(super) enum Shown {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Command {
     Show(Shown),
+    /// Of one pool, or of all.
+    Pause(Option<String>),
+    Resume(Option<String>),
+    Reconnect(Option<String>),
     KillClient(u32),
     Drain {
         node: String,
@@ -94,6 +101,9 @@ fn parse_words(words: &[String]) -> Result<Command, CommandError> {
             None => return Err(CommandError::Unknown(format!("SHOW {}", words[1]))),
         },
         ["show"] => (Command::Show(Shown::Help), 1),
+        ["pause", ..] => (Command::Pause(words.get(1).cloned()), words.len().min(2)),
+        ["resume", ..] => (Command::Resume(words.get(1).cloned()), words.len().min(2)),
+        ["reconnect", ..] => (Command::Reconnect(words.get(1).cloned()), words.len().min(2)),
         ["kill", "client", id, ..] => match id.parse() {
             Ok(id) => (Command::KillClient(id), 3),
             Err(_) => return missing("KILL CLIENT", "an id as SHOW CLIENTS lists it"),
@@ -195,6 +205,10 @@ mod tests {
         let drain = |draining| Command::Drain { node: "pg-1:5432".into(), draining };
         check("DRAIN pg-1:5432", &[drain(true)]);
         check("Undrain \"pg-1:5432\"; RELOAD;Shutdown", &[drain(false), Command::Reload, Command::Shutdown]);
+        let app = || Some("My App".to_owned());
+        check("PAUSE; pause 'My App'", &[Command::Pause(None), Command::Pause(app())]);
+        check("Resume; RESUME \"My App\"", &[Command::Resume(None), Command::Resume(app())]);
+        check("RECONNECT; RECONNECT 'My App';", &[Command::Reconnect(None), Command::Reconnect(app())]);
         check("SET client_encoding = 'it''s';BEGIN", &[Command::Nothing("SET"), Command::Nothing("BEGIN")]);
     }
 
@@ -204,6 +218,7 @@ mod tests {
         assert_eq!(error("SELECT 1"), "unknown command: \"SELECT 1\"");
         assert_eq!(error("SHOW nonsense"), "unknown command: \"SHOW nonsense\"");
         assert_eq!(error("SHOW pools now"), "\"now\" is not expected here");
+        assert_eq!(error("PAUSE a b"), "\"b\" is not expected here");
         assert_eq!(error("KILL CLIENT x"), "KILL CLIENT needs an id as SHOW CLIENTS lists it");
         assert_eq!(error("KILL"), "KILL needs CLIENT and an id");
         assert_eq!(error("DRAIN"), "DRAIN needs a node as SHOW NODES lists it");

@@ -37,6 +37,9 @@ pub(super) async fn execute(
     match command {
         Command::Show(shown) => Ok(Outcome::Table(show::show(*shown, control))),
         Command::Nothing(tag) => Ok(Outcome::Done(tag)),
+        Command::Pause(database) => done(control.pause(database.as_deref()).await, "PAUSE"),
+        Command::Resume(database) => done(control.resume(database.as_deref()), "RESUME"),
+        Command::Reconnect(database) => done(control.reconnect(database.as_deref()), "RECONNECT"),
         Command::KillClient(id) => done(control.kill(*id), "KILL"),
         Command::Drain { node, draining: true } => done(control.drain(node, true), "DRAIN"),
         Command::Drain { node, draining: false } => done(control.drain(node, false), "UNDRAIN"),

@@ -79,6 +79,15 @@ pub async fn serve(
     ended.to_string()
 }
 
+/// Ready when one of the signals was given.
+async fn told(handle: &SessionHandle, signals: &[Signal]) {
+    std::future::poll_fn(|cx| {
+        handle.register(cx.waker());
+        if signals.iter().any(|signal| handle.has(*signal)) { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+}
+
 struct Session<'a> {
     stream: Stream,
     buffer: MessageBuffer,
@@ -112,18 +121,24 @@ impl Session<'_> {
 
     /// One message.
     async fn turn(&mut self) -> Result<(), Ended> {
-        let told_to_end = std::future::poll_fn(|cx| {
-            self.handle.register(cx.waker());
-            let told = self.handle.has(Signal::Stop) || self.handle.has(Signal::Drain);
-            if told { Poll::Ready(()) } else { Poll::Pending }
-        });
+        let handle = self.handle;
         let message = tokio::select! {
             message = self.buffer.read_message(&mut self.stream, BODY_BYTES_MAX) => message?,
-            () = told_to_end => return Err(Ended::Shutdown),
+            () = told(handle, &[Signal::Stop, Signal::Drain]) => return Err(Ended::Shutdown),
         };
-        self.handle.client().enter(ClientState::Active, Instant::now());
-        let outcome = self.message(Message::parse(message.tag, &message.body)?).await;
-        self.handle.client().set_state(ClientState::Idle);
+        handle.client().enter(ClientState::Active, Instant::now());
+        handle.set_cancellable();
+        let outcome = tokio::select! {
+            // A command that is done was not cancelled; SHUTDOWN's own signal comes after its answer.
+            biased;
+            outcome = self.message(Message::parse(message.tag, &message.body)?) => outcome,
+            () = told(handle, &[Signal::Stop, Signal::Drain]) => return Err(Ended::Shutdown),
+            () = told(handle, &[Signal::Cancel]) => {
+                let text = "canceling statement due to user request";
+                Ok(Err(ErrorReport::error(SqlState::QUERY_CANCELED, text)))
+            }
+        };
+        handle.set_idle();
         match outcome? {
             Ok(()) => {}
             Err(report) => {

@@ -42,6 +42,7 @@ pub(super) fn columns(shown: Shown) -> &'static [&'static str] {
             "cl_idle",
             "cl_pinned",
             "sv_closing",
+            "paused",
         ],
         Shown::Servers => &[
             "type",
@@ -180,6 +181,7 @@ fn pools(source: &dyn Source) -> Vec<Row> {
             text(row.clients_idle),
             text(row.clients_pinned),
             text(row.servers_closing),
+            text(u8::from(row.paused)),
         ]
     };
     overview::pools(source).into_iter().map(row).collect()

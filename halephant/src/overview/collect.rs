@@ -67,7 +67,9 @@ pub fn pools(source: &dyn Source) -> Vec<PoolRow> {
     let mut rows = Vec::new();
     for pool in source.pools() {
         let settings = pool.settings();
-        for (user, snapshot) in settings.users.iter().zip(pool.snapshot().users) {
+        let snapshot = pool.snapshot();
+        let paused = snapshot.paused;
+        for (user, snapshot) in settings.users.iter().zip(snapshot.users) {
             let clients = clients.remove(&(settings.name.clone(), user.name.clone())).unwrap_or_default();
             let count = |wanted: &[ClientState]| {
                 clients.iter().filter(|client| wanted.contains(&client.client().state())).count() as u32
@@ -92,6 +94,7 @@ pub fn pools(source: &dyn Source) -> Vec<PoolRow> {
                 servers_opening: sum.opening,
                 servers_closing: sum.closing,
                 oldest_wait_seconds: oldest.map(|wait| wait.as_secs_f64()),
+                paused,
             });
         }
     }

@@ -60,6 +60,8 @@ pub struct PoolRow {
     pub servers_closing: u32,
     /// Seconds that the client at the head of the queue has been waiting.
     pub oldest_wait_seconds: Option<f64>,
+    /// By an order of the console: it lends nothing.
+    pub paused: bool,
 }
 
 /// One open server connection.

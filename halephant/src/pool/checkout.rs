@@ -52,7 +52,12 @@ impl Shared {
         drop(waited);
         match &result {
             Ok(_) => self.metrics.checkouts.record(began.elapsed()),
-            Err(error) => error.kind().into_iter().for_each(|kind| self.metrics.errors.add(kind, 1)),
+            Err(error) => {
+                error.kind().into_iter().for_each(|kind| self.metrics.errors.add(kind, 1));
+                if error.is_suspicious() {
+                    self.cluster.refresh();
+                }
+            }
         }
         result
     }
@@ -113,6 +118,9 @@ impl Shared {
 
     fn timed_out(&self, user: UserIndex, role: Role, after: Duration) -> CheckoutError {
         let limits = self.limits();
+        if self.lock().paused {
+            return CheckoutError::Paused { pool: self.name.clone(), after };
+        }
         if limits.candidates(role).next().is_none() {
             return CheckoutError::NoNode { cluster: self.cluster.name.clone(), role, after };
         }

@@ -17,6 +17,8 @@ pub enum CheckoutError {
     Open(Arc<OpenError>),
     #[error("user \"{user}\" has no connections to a {role} in pool \"{pool}\" (max_connections.{role} = 0)")]
     NoCapacity { pool: String, user: String, role: crate::net::Role },
+    #[error("pool \"{pool}\" is paused by an order of the console (waited {})", humantime::format_duration(*after))]
+    Paused { pool: String, after: Duration },
     #[error("the pool was closed")]
     Closed,
 }
@@ -27,16 +29,22 @@ impl CheckoutError {
         match self {
             Self::Timeout { .. } | Self::Unreachable { .. } => Some("checkout_timeout"),
             Self::NoNode { .. } => Some("no_node"),
+            Self::Paused { .. } => Some("paused"),
             Self::NoCapacity { .. } => Some("no_capacity"),
             Self::Open(_) | Self::Closed => None,
         }
+    }
+
+    /// Whether a node may have changed unnoticed.
+    pub fn is_suspicious(&self) -> bool {
+        matches!(self, Self::Timeout { .. } | Self::Unreachable { .. } | Self::NoNode { .. })
     }
 
     pub fn sqlstate(&self) -> SqlState {
         match self {
             Self::Timeout { .. } | Self::NoCapacity { .. } => SqlState::TOO_MANY_CONNECTIONS,
             Self::Unreachable { last, .. } => last.sqlstate(),
-            Self::NoNode { .. } => SqlState::CANNOT_CONNECT_NOW,
+            Self::NoNode { .. } | Self::Paused { .. } => SqlState::CANNOT_CONNECT_NOW,
             Self::Open(error) => error.sqlstate(),
             Self::Closed => SqlState::ADMIN_SHUTDOWN,
         }

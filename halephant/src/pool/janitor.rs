@@ -1,6 +1,5 @@
 //! What a pool does by the clock: ends idle and old connections, keeps the configured minimum open, closes at the end.
 
-use super::Lease;
 use super::shared::Shared;
 use super::state::{self, Limits, State, Step, UserIndex};
 use crate::net::Role;
@@ -50,12 +49,7 @@ impl Shared {
     pub(super) fn close(self: &Arc<Self>) {
         self.decide(|state, _, steps| {
             state.closed = true;
-            let leases: Vec<Lease> = state
-                .users
-                .iter_mut()
-                .flat_map(|user| user.nodes.iter_mut().flat_map(|node| node.idle.drain(..)))
-                .collect();
-            leases.into_iter().for_each(|lease| state.retire(lease, steps));
+            state.retire_idle(steps);
             for user in (0..state.users.len()).map(UserIndex) {
                 // A waiter whose sender is dropped learns that the pool was closed.
                 Role::ALL.into_iter().for_each(|role| drop(state.drain_waiters(user, role)));

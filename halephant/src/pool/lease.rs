@@ -22,6 +22,8 @@ pub struct Slot {
     pub(super) node: NodeIndex,
     /// The node's when the connection was opened.
     pub(super) tenure: u32,
+    /// The pool's when the opening began.
+    pub(super) epoch: u32,
     pub(super) closing: bool,
 }
 

@@ -143,7 +143,8 @@ impl Shared {
             let node = pool.cluster.node(index);
             // Read before the connection is there: what changes meanwhile makes it void.
             let tenure = node.tenure();
-            let slot = Slot { pool: Arc::clone(&pool), user, node: index, tenure, closing: false };
+            let epoch = pool.lock().epoch;
+            let slot = Slot { pool: Arc::clone(&pool), user, node: index, tenure, epoch, closing: false };
             let bounds = pool.bounds();
             let login = bounds.member(user).login();
             let parent = warm_up.as_ref().and_then(|span| span.reference());

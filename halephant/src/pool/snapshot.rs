@@ -16,6 +16,8 @@ pub struct PoolSnapshot {
     /// In the order of the settings' users.
     pub users: Vec<UserSnapshot>,
     pub closed: bool,
+    /// By an order of the console: it lends nothing.
+    pub paused: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -57,7 +59,7 @@ impl Pool {
                 QueueSnapshot { role, depth: waiting.len(), oldest_wait }
             }),
         });
-        PoolSnapshot { users: users.collect(), closed: state.closed }
+        PoolSnapshot { users: users.collect(), closed: state.closed, paused: state.paused }
     }
 
     /// Spans are made with it from now on; the first call counts.

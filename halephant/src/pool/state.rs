@@ -33,6 +33,10 @@ pub(super) struct State {
     /// Connections being opened, per node.
     opening: Vec<u32>,
     pub(super) closed: bool,
+    /// Nothing is lent or opened until it is resumed.
+    pub(super) paused: bool,
+    /// Connections of an older one are not lent again.
+    pub(super) epoch: u32,
     rotation: usize,
 }
 
@@ -258,7 +262,8 @@ impl State {
         now: Instant,
     ) -> bool {
         let node_use = &self.users[user.0].nodes[node.0];
-        node_use.connections < limits.user_max(user, role)
+        !self.paused
+            && node_use.connections < limits.user_max(user, role)
             && self.opening[node.0] < OPENING_PER_NODE_MAX
             && node_use.not_before.is_none_or(|not_before| not_before <= now)
     }
@@ -372,10 +377,11 @@ impl State {
     pub(super) fn settle(&mut self, limits: &Limits, mut lease: Lease, steps: &mut Vec<Step>) {
         let Slot { user, node, .. } = lease.slot;
         let role = limits.role(node);
-        let is_current = limits.nodes.node(node).tenure() == lease.slot.tenure;
+        let is_current =
+            limits.nodes.node(node).tenure() == lease.slot.tenure && self.epoch == lease.slot.epoch;
         let now = Instant::now();
         let over_limit = self.is_over_limit(limits, user, node);
-        if self.closed || !is_current || over_limit || lease.expires <= now {
+        if self.closed || self.paused || !is_current || over_limit || lease.expires <= now {
             self.retire(lease, steps);
             return;
         }

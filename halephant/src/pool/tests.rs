@@ -13,6 +13,7 @@ use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
 mod faults;
+mod pause;
 mod properties;
 
 /// Far longer than anything takes.

@@ -8,6 +8,7 @@ use super::state::State;
 use crate::auth::{self, AuthError};
 use crate::cancel::{ClientDetails, Registration, Signal};
 use crate::console::{self, Control, OrderError, Ordered, Rights};
+use crate::pool::Pool;
 use crate::proxy::settings::Config;
 use crate::startup::StartupRequest;
 use crate::wire::{MessageBuffer, Stream};
@@ -19,6 +20,8 @@ use std::time::{Duration, SystemTime};
 
 /// Longest that RELOAD waits for what came of it.
 const RELOAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// Longest that PAUSE waits for the last server connection to be closed; the pools stay paused then.
+const PAUSE_TIMEOUT: Duration = Duration::from_secs(600);
 const RELOAD_POLL: Duration = Duration::from_millis(20);
 /// What drivers ask for first; all of it is constant here.
 const PARAMETERS: [(&str, &str); 6] = [
@@ -148,6 +151,39 @@ impl Control for View {
         self.0.state().shared.order(Event::Shutdown(Shutdown::Graceful));
     }
 
+    fn pause<'a>(&'a self, database: Option<&'a str>) -> Ordered<'a> {
+        Box::pin(async move {
+            let pools = self.named(database)?;
+            let everything = database.is_none() && !self.0.state().shared.set_paused(true);
+            let paused = pools.iter().filter(|pool| pool.pause()).cloned().collect();
+            let mut undo = Undo { view: self, everything, paused };
+            let closed = async {
+                for pool in &pools {
+                    pool.paused().await;
+                }
+            };
+            let result = tokio::time::timeout(PAUSE_TIMEOUT, closed).await;
+            undo.keep();
+            result.map_err(|_| OrderError::Timeout("the pause"))
+        })
+    }
+
+    fn resume(&self, database: Option<&str>) -> Result<(), OrderError> {
+        let pools = self.named(database)?;
+        if database.is_none() {
+            self.0.state().shared.set_paused(false);
+        }
+        for pool in pools {
+            pool.resume();
+        }
+        Ok(())
+    }
+
+    fn reconnect(&self, database: Option<&str>) -> Result<(), OrderError> {
+        self.named(database)?.iter().for_each(|pool| pool.reconnect());
+        Ok(())
+    }
+
     fn drain(&self, node: &str, draining: bool) -> Result<(), OrderError> {
         let mut found = false;
         for cluster in &self.0.state().clusters {
@@ -169,5 +205,40 @@ impl Control for View {
         let handle = self.0.state().sessions().find(process_id).ok_or_else(unknown)?;
         handle.signal(Signal::Stop);
         Ok(())
+    }
+}
+
+impl View {
+    /// One pool, or all.
+    fn named(&self, database: Option<&str>) -> Result<Vec<Arc<Pool>>, OrderError> {
+        let state = self.0.state();
+        let Some(name) = database else { return Ok(state.pools().cloned().collect()) };
+        let unknown = || OrderError::Unknown { what: "database", name: name.to_owned() };
+        Ok(vec![Arc::clone(&state.served(name).ok_or_else(unknown)?.pool)])
+    }
+}
+
+/// Takes a pause back whose giver did not wait for it.
+struct Undo<'a> {
+    view: &'a View,
+    everything: bool,
+    paused: Vec<Arc<Pool>>,
+}
+
+impl Undo<'_> {
+    fn keep(&mut self) {
+        self.everything = false;
+        self.paused.clear();
+    }
+}
+
+impl Drop for Undo<'_> {
+    fn drop(&mut self) {
+        if self.everything {
+            self.view.0.state().shared.set_paused(false);
+        }
+        for pool in &self.paused {
+            pool.resume();
+        }
     }
 }

@@ -15,6 +15,7 @@ use crate::telemetry::metrics::ProcessMetrics;
 use crate::telemetry::trace::Tracer;
 use crate::worker::Workers;
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
@@ -38,6 +39,8 @@ pub struct Process {
     /// What the process is told from inside.
     orders: mpsc::Sender<Event>,
     live: OnceLock<Weak<Live>>,
+    /// By an order of the console; pools that a reload brings are paused, too.
+    paused: AtomicBool,
     /// Makes the salts of unknown users: the same for a name, unpredictable from outside.
     pub mock_secret: [u8; 32],
     pgpass: Arc<PgPass>,
@@ -75,12 +78,18 @@ impl Process {
         getrandom::fill(&mut mock_secret)?;
         let (sessions, metrics) = Default::default();
         let live = OnceLock::new();
-        Ok(Self { sessions, metrics, tracer, orders, live, mock_secret, pgpass, workers, control })
+        let paused = AtomicBool::new(false);
+        Ok(Self { sessions, metrics, tracer, orders, live, paused, mock_secret, pgpass, workers, control })
     }
 
     /// Tells the process something; a queue that is full has it already.
     pub fn order(&self, event: Event) {
         let _ = self.orders.try_send(event);
+    }
+
+    /// Returns whether every pool was paused before.
+    pub fn set_paused(&self, paused: bool) -> bool {
+        self.paused.swap(paused, Ordering::SeqCst)
     }
 
     /// Where the state is replaced; known once the first one is made.
@@ -134,6 +143,9 @@ impl State {
                         let opener = Arc::clone(&cluster.upstream);
                         let pool = Pool::new(pool.clone(), nodes, opener, self.shared.workers.clone());
                         pool.set_tracer(self.shared.tracer.clone());
+                        if self.shared.paused.load(Ordering::SeqCst) {
+                            pool.pause();
+                        }
                         new.pools.push(Arc::clone(&pool));
                         pool
                     }
