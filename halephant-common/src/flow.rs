@@ -48,9 +48,11 @@ pub enum Reason {
     Dense = 5,
     /// The target is no longer there.
     Target = 6,
+    /// A message that userspace has to see: [`Direction::watched`], or one whose answers it could not count.
+    Watched = 7,
 }
 
-pub const REASONS: usize = 7;
+pub const REASONS: usize = 8;
 
 impl Reason {
     pub const ALL: [Self; REASONS] = [
@@ -61,6 +63,7 @@ impl Reason {
         Self::Framing,
         Self::Dense,
         Self::Target,
+        Self::Watched,
     ];
 
     pub const fn from_word(word: u32) -> Option<Self> {
@@ -84,6 +87,7 @@ impl Reason {
             Self::Framing => "framing",
             Self::Dense => "dense",
             Self::Target => "target",
+            Self::Watched => "watched",
         }
     }
 }
@@ -106,6 +110,12 @@ const _: () = assert!(size_of::<Target>() == 56);
 
 /// [`Direction::flags`], by userspace: past the bound on headers in one run, go on without following the messages.
 pub const MAY_LOSE_TRACK: u64 = 1;
+
+/// The bit of a message's type byte in [`Direction::watched`].
+#[inline(always)]
+pub const fn watched_bit(tag: u8) -> u64 {
+    1 << (tag & 63)
+}
 
 /// Where a direction stands, as its program wrote it: [`Direction::standing`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -150,7 +160,10 @@ pub struct Direction {
     pub low: Word,
     pub flags: Word,
     pub target: Target,
-    reserved1: [u64; 5],
+    /// Messages that go to userspace, with all that comes behind them: a bit for each, by the six low bits of its type
+    /// byte.
+    pub watched: Word,
+    reserved1: [u64; 4],
     // Written by the program; a cache line of its own.
     /// Bytes of the source that went to userspace, since the source was enrolled or inserted.
     pub passed: Word,

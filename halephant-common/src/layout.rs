@@ -22,6 +22,7 @@ fn offsets_are_those_of_the_object_file() {
         offset_of!(Direction, low),
         offset_of!(Direction, flags),
         offset_of!(Direction, target),
+        offset_of!(Direction, watched),
         offset_of!(Direction, passed),
         offset_of!(Direction, redirected),
         offset_of!(Direction, framing),
@@ -33,7 +34,7 @@ fn offsets_are_those_of_the_object_file() {
         offset_of!(NodeCounters, reclaims),
         size_of::<NodeCounters>(),
     ];
-    assert_eq!(offsets, [16, 32, 40, 48, 8, 8, 16, 24, 32, 128, 136, 160, 184, 192, 8, 64, 32, 64, 128]);
+    assert_eq!(offsets, [16, 32, 40, 48, 8, 8, 16, 24, 32, 88, 128, 136, 160, 184, 192, 8, 64, 32, 64, 136]);
 }
 
 #[test]

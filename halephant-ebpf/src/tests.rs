@@ -7,6 +7,7 @@ use std::vec::Vec;
 
 use halephant_common::flow::{
     ASK_ARM, ASK_PASS, CLIENT_TO_SERVER, Direction, MAY_LOSE_TRACK, Reason, SERVER_TO_CLIENT, control_word,
+    watched_bit,
 };
 use halephant_common::framing::Framing;
 use proptest::prelude::*;
@@ -77,7 +78,7 @@ fn walk_all(chunks: &[&[u8]]) -> (Framing, Seen) {
     let (mut framing, mut seen) = (Framing::default(), Seen::default());
     for chunk in chunks {
         let mut tally = Tally::default();
-        framing = walk(framing, &mut Bytes(chunk), &mut tally).unwrap();
+        framing = walk(framing, 0, &mut Bytes(chunk), &mut tally).unwrap();
         seen.messages += tally.messages;
         seen.asks += tally.asks;
         for (sum, more) in seen.ready.iter_mut().zip(tally.ready()) {
@@ -248,6 +249,43 @@ fn many_small_messages_are_left_to_userspace_or_lose_track() {
 }
 
 #[test]
+fn what_userspace_has_to_see_is_left_to_it_from_its_first_byte() {
+    let before = [message(b'D', b"x"), message(b'C', b"SELECT 1\0")].concat();
+    for tag in *b"EGWS" {
+        let stream = [before.clone(), message(tag, b"abc")].concat();
+        for cut in 1..stream.len() {
+            let chunks = [&stream[..cut], &stream[cut..]];
+            let watched = |entry: &Direction| {
+                entry.watched.store(b"EGWS".iter().fold(0, |bits, tag| bits | watched_bit(*tag)));
+            };
+            let (redirected, reason) = splice(&chunks, SERVER_TO_CLIENT, watched);
+            assert!(redirected <= before.len(), "{cut}");
+            assert!(redirected == 0 || reason == Some(Reason::Watched), "{cut}");
+            assert_eq!(splice(&chunks, SERVER_TO_CLIENT, |_| {}), (stream.len(), None), "{cut}");
+        }
+    }
+}
+
+#[test]
+fn a_query_that_an_error_before_it_may_void_is_left_to_userspace() {
+    let first = message(b'B', b"\0\0");
+    for (between, counted) in [(vec![], false), (message(b'H', b""), false), (message(b'S', b""), true)] {
+        let before = [first.clone(), between].concat();
+        let query = message(b'Q', b"\0");
+        for cut in 1..query.len() {
+            let (redirected, reason) =
+                splice(&[&before, &query[..cut], &query[cut..]], CLIENT_TO_SERVER, |_| {});
+            let expected = if counted {
+                (before.len() + query.len(), None)
+            } else {
+                (before.len(), Some(Reason::Watched))
+            };
+            assert_eq!((redirected, reason), expected, "{cut}");
+        }
+    }
+}
+
+#[test]
 fn impossible_lengths_are_left_to_userspace() {
     let good = message(b'D', b"x");
     for bad in [[b'D', 0, 0, 0, 3], [b'D', 0xff, 0, 0, 0], [b'Z', 0, 0, 0, 6]] {
@@ -258,7 +296,7 @@ fn impossible_lengths_are_left_to_userspace() {
 }
 
 fn messages() -> impl Strategy<Value = Vec<u8>> {
-    let any = (prop::sample::select(&b"QPBDECSH1234TDn"[..]), prop::collection::vec(any::<u8>(), 0..40))
+    let any = (prop::sample::select(&b"PBDECSH1234TDn"[..]), prop::collection::vec(any::<u8>(), 0..40))
         .prop_map(|(tag, body)| message(tag, &body));
     let ready = prop::sample::select(&b"ITE"[..]).prop_map(|status| message(b'Z', &[status]));
     prop::collection::vec(prop_oneof![4 => any, 1 => ready], 0..40).prop_map(|all| all.concat())

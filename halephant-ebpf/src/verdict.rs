@@ -57,7 +57,7 @@ pub fn decide<C: Chunk>(direction: &Direction, killed: bool, passed: u64, chunk:
     if standing.untracked {
         return Decision::Redirect(Taken { framing: start, tally, bytes, arming, untracked: true });
     }
-    match walk(start, chunk, &mut tally) {
+    match walk(start, direction.watched.load(), chunk, &mut tally) {
         Ok(framing) => Decision::Redirect(Taken { framing, tally, bytes, arming, untracked: false }),
         Err(Reason::Dense) if direction.flags.load() & MAY_LOSE_TRACK != 0 => {
             Decision::Redirect(Taken { framing: start, tally, bytes, arming, untracked: true })

@@ -3,7 +3,7 @@
 //! The loop is written for the verifier, which follows every path of every turn: few branches, no counter that a branch
 //! depends on, and no difference between the directions. No message is called Z from a client or X from a server.
 
-use halephant_common::flow::Reason;
+use halephant_common::flow::{Reason, watched_bit};
 use halephant_common::framing::{
     FUNCTION_CALL, Framing, HEADER_BYTES, MESSAGE_BYTES_MAX, QUERY, READY_FOR_QUERY, SYNC, TERMINATE, tag_of,
 };
@@ -36,7 +36,19 @@ pub struct Tally {
 const STATUS_BITS: u32 = 0x18;
 
 /// Has a bit for each message that asks for a ReadyForQuery, by the six low bits of its type byte.
-const ASKS: u64 = 1 << (QUERY & 63) | 1 << (SYNC & 63) | 1 << (FUNCTION_CALL & 63);
+const ASKS: u64 = watched_bit(QUERY) | watched_bit(SYNC) | watched_bit(FUNCTION_CALL);
+
+/// Messages of the extended protocol that a Sync has yet to follow: Parse, Bind, Close, Describe, Execute, and Flush,
+/// which may come behind them.
+const UNSYNCED: u64 = watched_bit(b'P')
+    | watched_bit(b'B')
+    | watched_bit(b'C')
+    | watched_bit(b'D')
+    | watched_bit(b'E')
+    | watched_bit(b'H');
+
+/// After an error in those, these are skipped and not answered, so that requests and answers could no longer be counted.
+const AFTER_SYNC: u64 = watched_bit(QUERY) | watched_bit(FUNCTION_CALL);
 
 impl Tally {
     /// ReadyForQuery by transaction status: idle, in a transaction, failed.
@@ -49,7 +61,12 @@ impl Tally {
 /// Follows the headers in `chunk`. On an error the chunk shall go to userspace as a whole, from the position at its
 /// beginning.
 #[inline(always)]
-pub fn walk<C: Chunk>(start: Framing, chunk: &mut C, tally: &mut Tally) -> Result<Framing, Reason> {
+pub fn walk<C: Chunk>(
+    start: Framing,
+    watched: u64,
+    chunk: &mut C,
+    tally: &mut Tally,
+) -> Result<Framing, Reason> {
     let bytes = chunk.bytes();
     let mut framing = start;
     let mut at = 0;
@@ -58,9 +75,9 @@ pub fn walk<C: Chunk>(start: Framing, chunk: &mut C, tally: &mut Tally) -> Resul
     } else if framing.header_len > 0 {
         at = collect(&mut framing, chunk, 0, bytes)?;
         if framing.header_len < HEADER_BYTES as u8 {
-            return partial(framing);
+            return partial(framing, watched);
         }
-        open(&mut framing, tally)?;
+        open(&mut framing, watched, tally)?;
         at = body(&mut framing, chunk, at, bytes, tally)?;
     }
     let mut headers = 0;
@@ -71,7 +88,7 @@ pub fn walk<C: Chunk>(start: Framing, chunk: &mut C, tally: &mut Tally) -> Resul
         }
         framing.header = chunk.header(at).ok_or(Reason::Framing)?;
         at += HEADER_BYTES;
-        open(&mut framing, tally)?;
+        open(&mut framing, watched, tally)?;
         at = body(&mut framing, chunk, at, bytes, tally)?;
     }
     if tally.statuses >> 24 != 0 {
@@ -82,7 +99,7 @@ pub fn walk<C: Chunk>(start: Framing, chunk: &mut C, tally: &mut Tally) -> Resul
     }
     if at < bytes {
         collect(&mut framing, chunk, at, bytes)?;
-        return partial(framing);
+        return partial(framing, watched);
     }
     Ok(framing)
 }
@@ -128,19 +145,27 @@ fn collect<C: Chunk>(framing: &mut Framing, chunk: &mut C, at: u32, bytes: u32) 
     Ok(at)
 }
 
-/// The chunk ends within a header: fine, unless the header may become a Terminate's.
+/// The chunk ends within a header: fine, unless the header may become one that userspace has to see from its beginning.
 #[inline(always)]
-fn partial(framing: Framing) -> Result<Framing, Reason> {
+fn partial(framing: Framing, watched: u64) -> Result<Framing, Reason> {
     let tag = (framing.header >> ((8 * (framing.header_len as u32 - 1)) & 31)) as u8;
-    if tag == TERMINATE { Err(Reason::Terminate) } else { Ok(framing) }
+    if tag == TERMINATE {
+        return Err(Reason::Terminate);
+    }
+    let unsynced = (UNSYNCED >> (framing.tag & 63)) & (AFTER_SYNC >> (tag & 63)) & 1;
+    if unsynced | ((watched >> (tag & 63)) & 1) != 0 { Err(Reason::Watched) } else { Ok(framing) }
 }
 
 /// Starts the message whose whole header is in `framing`.
 #[inline(always)]
-fn open(framing: &mut Framing, tally: &mut Tally) -> Result<(), Reason> {
+fn open(framing: &mut Framing, watched: u64, tally: &mut Tally) -> Result<(), Reason> {
     let tag = tag_of(framing.header);
     if tag == TERMINATE {
         return Err(Reason::Terminate);
+    }
+    let unsynced = (UNSYNCED >> (framing.tag & 63)) & (AFTER_SYNC >> (tag & 63)) & 1;
+    if unsynced | ((watched >> (tag & 63)) & 1) != 0 {
+        return Err(Reason::Watched);
     }
     // A length below 4 becomes a huge one.
     let left = (framing.header as u32).wrapping_sub(4);

@@ -6,21 +6,22 @@ use std::os::fd::AsRawFd as _;
 use std::os::unix::net::UnixStream;
 use std::sync::Weak;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::task::Waker;
 use std::thread;
 
+use atomic_waker::AtomicWaker;
 use aya::maps::{MapData, RingBuf};
 use halephant_common::event::{EVENT_CREDIT_LOW, EVENT_PASSED, EVENT_SPLICED, Event};
 use halephant_common::flow::Reason;
-use tokio::sync::Notify;
 
 use super::core::Core;
 use super::error::SpliceError;
 
-/// What a flow's task has to be told: bits, and a bell.
+/// What a flow's task has to be told, and who it is.
 #[derive(Default)]
 pub struct Signals {
     bits: AtomicU32,
-    bell: Notify,
+    waker: AtomicWaker,
 }
 
 /// Both directions shall be taken back.
@@ -34,7 +35,12 @@ pub const fn signal_low(direction: usize) -> u32 {
 impl Signals {
     pub fn raise(&self, bit: u32) {
         self.bits.fetch_or(bit, Ordering::AcqRel);
-        self.bell.notify_one();
+        self.waker.wake();
+    }
+
+    /// As [`Self::raise`], by the task itself.
+    pub fn keep(&self, bit: u32) {
+        self.bits.fetch_or(bit, Ordering::AcqRel);
     }
 
     pub fn raised(&self) -> u32 {
@@ -45,9 +51,9 @@ impl Signals {
         self.bits.fetch_and(!bit, Ordering::AcqRel);
     }
 
-    /// Cancel safe: a ring between two calls is kept.
-    pub async fn rung(&self) {
-        self.bell.notified().await;
+    /// Whom [`Self::raise`] wakes; to be called before [`Self::raised`].
+    pub fn register(&self, waker: &Waker) {
+        self.waker.register(waker);
     }
 }
 

@@ -5,14 +5,18 @@ mod reclaim;
 
 use std::fmt;
 use std::os::fd::BorrowedFd;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use halephant_common::flow::{
     ASK_ARM, Attachment, Binding, CLIENT_TO_SERVER, Direction as Entry, SERVER_TO_CLIENT, TARGET_ENROLLED,
-    TARGET_OWN, Target, control_word,
+    TARGET_OWN, Target, control_word, watched_bit,
 };
 use halephant_common::framing::Framing;
+
+use tokio::time::Sleep;
 
 use super::core::Core;
 use super::error::{NotArmed, NotInserted};
@@ -27,6 +31,10 @@ const CREDIT_RETRY: Duration = Duration::from_millis(5);
 /// First and longest pause before a target that was busy is looked at again.
 const LOOK_FIRST: Duration = Duration::from_millis(1);
 const LOOK_LAST: Duration = Duration::from_millis(200);
+
+/// Messages of the server that the relay has to see: ErrorResponse, CopyInResponse, CopyBothResponse, ParameterStatus.
+const WATCHED_FROM_SERVER: u64 =
+    watched_bit(b'E') | watched_bit(b'G') | watched_bit(b'W') | watched_bit(b'S');
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Direction {
@@ -97,7 +105,7 @@ pub struct Status {
 ///    writes anything to the target. The answer says where in the stream of messages the bytes just read begin.
 /// 3. At a message boundary, when it holds no byte of the direction, it may call [`Flow::arm`]; best when the target has
 ///    just sent something, which shows that it has read. A refusal is an answer, not an error: go on in userspace.
-/// 4. Beside its reads it awaits [`Flow::tend`] and does what that asks.
+/// 4. Beside its reads it polls [`Flow::poll_tend`] and does what that asks.
 ///
 /// A flow ends with [`Flow::release`], which tells whether the server connection can be used again, or by being dropped
 /// once both sockets are of no more use.
@@ -110,6 +118,9 @@ pub struct Flow {
     legs: [Leg; 2],
     /// Ends of ours that are under the verdict: slot and cookie, client's and server's.
     own: [Option<(u32, u64)>; 2],
+    /// Between two looks of [`Self::poll_tend`], and how long the next one will be.
+    pause: Option<Pin<Box<Sleep>>>,
+    look: Duration,
 }
 
 impl fmt::Debug for Flow {
@@ -148,8 +159,11 @@ impl Flow {
             path,
             legs: leg::legs(core, peers, usable, index),
             own: [None, None],
+            pause: None,
+            look: LOOK_FIRST,
         };
         flow.core.table.clear(index, node, [flow.legs[0].target(), flow.legs[1].target()]);
+        flow.core.table.entry(index).directions[SERVER_TO_CLIENT as usize].watched.store(WATCHED_FROM_SERVER);
         // Before any socket is inserted, so that the entry's count is the program's from the first byte on.
         flow.core.table.entry(index).generation.store(u64::from(generation));
         for (side, socket) in [(0, sockets.client), (1, sockets.server)] {
@@ -273,6 +287,7 @@ impl Flow {
         entry.control.store(control_word(arm_at, ASK_ARM));
         self.signals.clear(signal_low(which));
         self.legs[which].armed = Some(stretch);
+        self.look = LOOK_FIRST;
         Ok(())
     }
 
@@ -316,45 +331,58 @@ impl Flow {
         socket::written(target).map_err(system("reading TCP_INFO"))
     }
 
-    /// Runs beside the relay: extends credit when the receivers have read, and returns when the relay has to do
-    /// something. Cancel safe.
-    pub async fn tend(&self, sockets: Sockets<'_>) -> Attention {
-        let mut look = LOOK_FIRST;
+    /// Runs beside the relay: extends credit when the receivers have read, and is ready when the relay has to do
+    /// something.
+    pub fn poll_tend(&mut self, cx: &mut Context<'_>, sockets: Sockets<'_>) -> Poll<Attention> {
+        self.signals.register(cx.waker());
         loop {
             let raised = self.signals.raised();
             if raised & SIGNAL_RECLAIM != 0 {
                 self.signals.clear(SIGNAL_RECLAIM);
-                return Attention::Reclaim;
+                return Poll::Ready(Attention::Reclaim);
             }
-            let mut waiting = false;
-            for direction in Direction::BOTH {
-                let bit = signal_low(direction as usize);
-                if raised & bit != 0 {
-                    // Cleared first: a newer event is not to be lost.
-                    self.signals.clear(bit);
-                    if self.is_armed(direction) && !self.extend(direction, sockets) {
-                        self.signals.raise(bit);
-                        waiting = true;
-                    }
-                }
-            }
+            let waiting = self.extend_raised(raised, sockets);
             let wanted = Direction::BOTH.into_iter().find(|direction| self.legs[*direction as usize].wanted);
-            match (waiting, wanted) {
-                (true, _) => tokio::time::sleep(CREDIT_RETRY).await,
-                (false, None) => self.signals.rung().await,
-                (false, Some(direction)) => {
-                    tokio::select! {
-                        () = self.signals.rung() => {}
-                        () = tokio::time::sleep(look) => {
-                            look = (look * 2).min(LOOK_LAST);
-                            if self.quiet_target(direction, sockets).is_ok() {
-                                return Attention::Arm(direction);
-                            }
-                        }
-                    }
+            let pause = match (waiting, wanted) {
+                (true, _) => CREDIT_RETRY,
+                (false, Some(_)) => self.look,
+                (false, None) => {
+                    self.pause = None;
+                    return Poll::Pending;
+                }
+            };
+            let sleep = self.pause.get_or_insert_with(|| Box::pin(tokio::time::sleep(pause)));
+            ready!(sleep.as_mut().poll(cx));
+            self.pause = None;
+            if let (false, Some(direction)) = (waiting, wanted) {
+                self.look = (self.look * 2).min(LOOK_LAST);
+                if self.quiet_target(direction, sockets).is_ok() {
+                    return Poll::Ready(Attention::Arm(direction));
                 }
             }
         }
+    }
+
+    /// [`Self::poll_tend`] for those who have nothing else to poll. Cancel safe.
+    pub async fn tend(&mut self, sockets: Sockets<'_>) -> Attention {
+        std::future::poll_fn(|cx| self.poll_tend(cx, sockets)).await
+    }
+
+    /// Extends the credit of the directions that asked for it. Whether one has to be looked at again soon.
+    fn extend_raised(&self, raised: u32, sockets: Sockets<'_>) -> bool {
+        let mut waiting = false;
+        for direction in Direction::BOTH {
+            let bit = signal_low(direction as usize);
+            if raised & bit != 0 {
+                // Cleared first: a newer event is not to be lost.
+                self.signals.clear(bit);
+                if self.is_armed(direction) && !self.extend(direction, sockets) {
+                    self.signals.keep(bit);
+                    waiting = true;
+                }
+            }
+        }
+        waiting
     }
 
     /// Whether the receiver had read enough for at least a quarter of the credit.

@@ -5,8 +5,11 @@
 //! milliseconds and blocks, so one thread waits for all flows that ask in the meantime.
 #![allow(unsafe_code)]
 
+use std::future::Future;
 use std::io;
+use std::pin::Pin;
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::task::{Context, Poll};
 use std::thread;
 
 use tokio::sync::oneshot;
@@ -42,13 +45,23 @@ impl Grace {
         let _ = self.jobs.send(Box::new(job));
     }
 
-    /// Cancel safe.
-    pub async fn period(&self) -> Result<(), Fault> {
+    /// Asks for a grace period.
+    pub fn period(&self) -> Grant {
         let (done, wait) = oneshot::channel();
         self.afterwards(move || {
             let _ = done.send(());
         });
-        wait.await.map_err(|_| Fault::Grace)
+        Grant(wait)
+    }
+}
+
+/// A grace period that was asked for.
+pub struct Grant(oneshot::Receiver<()>);
+
+impl Grant {
+    /// Ready once every program that ran when it was asked for is done.
+    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
+        Pin::new(&mut self.0).poll(cx).map_err(|_| Fault::Grace)
     }
 }
 

@@ -81,6 +81,7 @@ impl Table {
                 &direction.limit,
                 &direction.low,
                 &direction.flags,
+                &direction.watched,
                 &direction.passed,
                 &direction.redirected,
                 &direction.messages,

@@ -70,8 +70,8 @@ impl<'a> Relay<'a> {
         let mut buffer = vec![0; 64 * 1024];
         while !(self.halves[0].ended && self.halves[1].ended) {
             let [up, down] = &self.halves;
-            let flow = self.flow.as_ref().expect("the flow lives as long as the relay");
             let sockets = self.sockets();
+            let flow = self.flow.as_mut().expect("the flow lives as long as the relay");
             let turn = tokio::select! {
                 _ = self.client.readable(), if !up.ended && up.pending.is_empty() => Turn::Step(0),
                 _ = self.server.writable(), if !up.pending.is_empty() => Turn::Step(0),

@@ -5,6 +5,7 @@ use std::os::fd::BorrowedFd;
 use halephant_common::address::{FlowKey, Peer};
 use halephant_common::flow::Direction as Entry;
 
+use super::reclaim::Taking;
 use crate::splice::core::Core;
 use crate::splice::policy::Directions;
 use crate::splice::socket;
@@ -43,6 +44,8 @@ pub(super) struct Leg {
     /// `read` minus the program's `passed` for a source of ours, known from the first arming on.
     pub offset: Option<u64>,
     pub armed: Option<Stretch>,
+    /// The direction is being taken back.
+    pub taking: Option<Taking>,
     /// The target was busy when the direction was to be armed, and nothing was read since.
     pub wanted: bool,
 }
@@ -67,6 +70,7 @@ pub(super) fn legs(core: &Core, peers: [Option<Peer>; 2], usable: Directions, in
         read: 0,
         offset: None,
         armed: None,
+        taking: None,
         wanted: false,
     })
 }

@@ -1,14 +1,18 @@
 //! Taking a direction back, and ending a flow.
 
+use std::os::fd::BorrowedFd;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use halephant_common::flow::{ASK_PASS, Reason, control_word};
 use halephant_common::framing::Framing;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, Sleep, sleep};
 
 use super::leg::{End, Stretch};
 use super::{Direction, Flow, Sockets};
 use crate::splice::error::Fault;
+use crate::splice::grace::Grant;
 use crate::splice::socket;
 
 /// First and longest pause between two looks at a target that has not taken all bytes.
@@ -33,6 +37,115 @@ pub struct Reclaimed {
     pub untracked: bool,
 }
 
+/// How far taking a direction back has come.
+pub(super) enum Taking {
+    /// Runs of programs that began before are waited for.
+    Grace(Grant),
+    /// The target is looked at until it has every byte.
+    Drain(Drain),
+}
+
+pub(super) struct Drain {
+    pause: Duration,
+    sleep: Option<Pin<Box<Sleep>>>,
+    /// Of the last look that saw something move: bytes that the target had taken, and when.
+    taken: u64,
+    moved: Instant,
+    empty_since: Option<Instant>,
+}
+
+impl Taking {
+    fn drain() -> Self {
+        Self::Drain(Drain {
+            pause: LOOK_FIRST,
+            sleep: None,
+            taken: 0,
+            moved: Instant::now(),
+            empty_since: None,
+        })
+    }
+
+    fn poll(
+        &mut self,
+        flow: &Flow,
+        cx: &mut Context<'_>,
+        direction: Direction,
+        sockets: Sockets<'_>,
+        armed: Stretch,
+    ) -> Poll<Result<(), Fault>> {
+        loop {
+            match self {
+                Self::Grace(grant) => {
+                    ready!(grant.poll(cx))?;
+                    *self = Self::drain();
+                }
+                Self::Drain(drain) => {
+                    if let Some(sleep) = &mut drain.sleep {
+                        ready!(sleep.as_mut().poll(cx));
+                        drain.sleep = None;
+                    }
+                    match flow.look_at_target(direction, sockets, armed, drain) {
+                        Ok(None) => return Poll::Ready(Ok(())),
+                        Ok(Some(pause)) => drain.sleep = Some(Box::pin(sleep(pause))),
+                        Err(fault) => return Poll::Ready(Err(fault)),
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Drain {
+    fn look_at_own(
+        &mut self,
+        target: BorrowedFd<'_>,
+        before: u64,
+        redirected: u64,
+    ) -> Result<Option<Duration>, Fault> {
+        let system = |step| move |source| Fault::System(step, source);
+        if !socket::flowed(target).map_err(system("reading TCP_INFO"))?.open {
+            // Nobody will read what is missing.
+            return Ok(None);
+        }
+        let taken = socket::written(target).map_err(system("reading TCP_INFO"))?.saturating_sub(before);
+        if taken == redirected {
+            return Ok(None);
+        }
+        let waiting = socket::unacked(target).map_err(system("reading SIOCOUTQ"))?;
+        if taken != self.taken || waiting > 0 {
+            (self.taken, self.moved) = (taken, Instant::now());
+        }
+        if taken > redirected || self.moved.elapsed() > STUCK_AFTER {
+            return Err(Fault::Bytes { redirected, taken });
+        }
+        let pause = self.pause;
+        self.pause = (pause * 2).min(LOOK_LAST);
+        Ok(Some(pause))
+    }
+
+    /// `unread`: bytes that the receiver has not read; `None` once it is closed.
+    fn look_at_enrolled(&mut self, unread: Option<u64>) -> Option<Duration> {
+        match unread? {
+            0 => {
+                let since = *self.empty_since.get_or_insert_with(Instant::now);
+                if since.elapsed() >= SETTLE {
+                    return None;
+                }
+            }
+            _ => self.empty_since = None,
+        }
+        Some(LOOK_LAST)
+    }
+}
+
+/// Puts `taking` back where it has not ended.
+fn ready_or_keep<T>(result: Poll<T>, taking: Taking, slot: &mut Option<Taking>) -> Poll<T> {
+    if result.is_pending() {
+        *slot = Some(taking);
+    }
+    result
+}
+
 /// What is left of a flow that ended in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Released {
@@ -41,35 +154,50 @@ pub struct Released {
 }
 
 impl Flow {
-    /// Takes the direction back. When it returns, the target has taken every redirected byte, and userspace may write.
-    /// It waits for the target to do so; the caller sets the deadline. Cancel safe: call it again.
+    /// Takes the direction back. Once it is ready, the target has taken every redirected byte, and userspace may write.
+    /// It waits for the target to do so; the caller sets the deadline.
     ///
     /// On a fault both sockets have to be closed.
-    pub async fn reclaim(&mut self, direction: Direction, sockets: Sockets<'_>) -> Result<Reclaimed, Fault> {
+    pub fn poll_reclaim(
+        &mut self,
+        cx: &mut Context<'_>,
+        direction: Direction,
+        sockets: Sockets<'_>,
+    ) -> Poll<Result<Reclaimed, Fault>> {
         let which = direction as usize;
         let Some(armed) = self.legs[which].armed else {
-            return Ok(self.outcome(direction, None));
+            return Poll::Ready(Ok(self.outcome(direction, None)));
         };
+        let mut taking =
+            self.legs[which].taking.take().unwrap_or_else(|| self.begin_reclaim(direction, armed));
+        let result = taking.poll(self, cx, direction, sockets, armed);
+        match ready_or_keep(result, taking, &mut self.legs[which].taking) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Ok(())) => {
+                let outcome = self.outcome(direction, Some(armed));
+                self.legs[which].armed = None;
+                Poll::Ready(Ok(outcome))
+            }
+            Poll::Ready(Err(fault)) => {
+                self.core.fault();
+                tracing::error!(path = %self.path, %fault, "the kernel path failed and is off");
+                Poll::Ready(Err(fault))
+            }
+        }
+    }
+
+    /// [`Self::poll_reclaim`] to its end. Cancel safe: call it again.
+    pub async fn reclaim(&mut self, direction: Direction, sockets: Sockets<'_>) -> Result<Reclaimed, Fault> {
+        std::future::poll_fn(|cx| self.poll_reclaim(cx, direction, sockets)).await
+    }
+
+    fn begin_reclaim(&self, direction: Direction, armed: Stretch) -> Taking {
         let entry = self.entry(direction);
         entry.control.store(control_word(0, ASK_PASS));
         // A program that gave the direction back itself, or can no longer take it because bytes have passed, is done.
         let passed = !entry.standing().spliced
-            && (entry.arms.load() != armed.arms || self.legs[which].read > armed.read);
-        if !passed {
-            self.core.grace.period().await?;
-        }
-        match self.drain(direction, sockets, armed).await {
-            Ok(()) => {
-                let outcome = self.outcome(direction, Some(armed));
-                self.legs[which].armed = None;
-                Ok(outcome)
-            }
-            Err(fault) => {
-                self.core.fault();
-                tracing::error!(path = %self.path, %fault, "the kernel path failed and is off");
-                Err(fault)
-            }
-        }
+            && (entry.arms.load() != armed.arms || self.legs[direction as usize].read > armed.read);
+        if passed { Taking::drain() } else { Taking::Grace(self.core.grace.period()) }
     }
 
     fn outcome(&self, direction: Direction, armed: Option<Stretch>) -> Reclaimed {
@@ -93,70 +221,33 @@ impl Flow {
         }
     }
 
-    /// Waits until the target has every redirected byte of the stretch.
-    async fn drain(&self, direction: Direction, sockets: Sockets<'_>, armed: Stretch) -> Result<(), Fault> {
-        let leg = &self.legs[direction as usize];
-        let redirected = self.entry(direction).redirected.load() - armed.redirected;
-        if redirected == 0 {
-            return Ok(());
-        }
-        match (leg.source, leg.to) {
-            (_, End::Own { .. }) => self.drain_own(direction, sockets, armed.written, redirected).await,
-            // The sender's own call put the bytes into the receiver's queue.
-            (End::Enrolled { .. }, End::Enrolled { .. }) => Ok(()),
-            (End::Own { .. }, End::Enrolled { key, cookie }) => {
-                let mut empty_since = None;
-                loop {
-                    let memory = self
-                        .core
-                        .diag
-                        .memory(&key)
-                        .map_err(|source| Fault::System("asking sock_diag", source))?;
-                    match memory {
-                        Some(memory) if memory.cookie == cookie && memory.unread > 0 => empty_since = None,
-                        Some(memory) if memory.cookie == cookie => {
-                            let since = *empty_since.get_or_insert_with(Instant::now);
-                            if since.elapsed() >= SETTLE {
-                                return Ok(());
-                            }
-                        }
-                        // It is closed; what it did not read is nobody's.
-                        _ => return Ok(()),
-                    }
-                    sleep(LOOK_LAST).await;
-                }
-            }
-        }
-    }
-
-    async fn drain_own(
+    /// Whether the target has every redirected byte of the stretch; otherwise how long to wait for the next look.
+    fn look_at_target(
         &self,
         direction: Direction,
         sockets: Sockets<'_>,
-        before: u64,
-        redirected: u64,
-    ) -> Result<(), Fault> {
-        let target = sockets.target(direction);
-        let system = |step| move |source| Fault::System(step, source);
-        let (mut pause, mut last, mut moved) = (LOOK_FIRST, 0, Instant::now());
-        loop {
-            if !socket::flowed(target).map_err(system("reading TCP_INFO"))?.open {
-                // Nobody will read what is missing.
-                return Ok(());
+        armed: Stretch,
+        drain: &mut Drain,
+    ) -> Result<Option<Duration>, Fault> {
+        let leg = &self.legs[direction as usize];
+        let redirected = self.entry(direction).redirected.load() - armed.redirected;
+        if redirected == 0 {
+            return Ok(None);
+        }
+        match (leg.source, leg.to) {
+            (_, End::Own { .. }) => drain.look_at_own(sockets.target(direction), armed.written, redirected),
+            // The sender's own call put the bytes into the receiver's queue.
+            (End::Enrolled { .. }, End::Enrolled { .. }) => Ok(None),
+            (End::Own { .. }, End::Enrolled { key, cookie }) => {
+                let memory = self
+                    .core
+                    .diag
+                    .memory(&key)
+                    .map_err(|source| Fault::System("asking sock_diag", source))?;
+                // A receiver that is closed is of no interest: what it did not read is nobody's.
+                let unread = memory.filter(|memory| memory.cookie == cookie).map(|memory| memory.unread);
+                Ok(drain.look_at_enrolled(unread))
             }
-            let taken = socket::written(target).map_err(system("reading TCP_INFO"))?.saturating_sub(before);
-            if taken == redirected {
-                return Ok(());
-            }
-            let waiting = socket::unacked(target).map_err(system("reading SIOCOUTQ"))?;
-            if taken != last || waiting > 0 {
-                (last, moved) = (taken, Instant::now());
-            }
-            if taken > redirected || moved.elapsed() > STUCK_AFTER {
-                return Err(Fault::Bytes { redirected, taken });
-            }
-            sleep(pause).await;
-            pause = (pause * 2).min(LOOK_LAST);
         }
     }
 
