@@ -10,7 +10,7 @@ use halephant_harness::postgres::Binaries;
 use halephant_harness::{Cluster, Login, Proxy, ProxyConfig, pgbench, process};
 use std::time::Duration;
 
-use crate::cargo;
+use crate::{cargo, say};
 use interrupt::Interrupt;
 
 const ROLE: &str = "app";
@@ -105,11 +105,6 @@ fn stay(interrupt: &Interrupt, proxy: &Proxy) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// Progress, apart from the result.
-fn say(text: &str) {
-    eprintln!("==> {text}");
 }
 
 #[allow(clippy::print_stdout)]

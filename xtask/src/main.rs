@@ -1,5 +1,6 @@
 //! The workspace's own commands: `cargo xtask <command>`.
 
+mod bench;
 mod build_ebpf;
 mod cargo;
 mod demo;
@@ -18,6 +19,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Measure halephant beside other poolers and write a report
+    Bench(bench::Options),
     /// Build the kernel programs' object files
     BuildEbpf(build_ebpf::Options),
     /// Start PostgreSQL and halephant, measure both, and leave them running until Ctrl-C
@@ -30,6 +33,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
+        Command::Bench(options) => bench::run(&options),
         Command::BuildEbpf(options) => build_ebpf::run(options),
         Command::Demo(options) => demo::run(&options),
         Command::Test(options) => test::run(&options),
@@ -42,4 +46,9 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Progress, apart from the result.
+fn say(text: &str) {
+    eprintln!("==> {text}");
 }

@@ -1,9 +1,14 @@
 //! `pgbench` as a load and as a measure.
 
+pub mod latencies;
+pub mod window;
+
+pub use latencies::Latencies;
+pub use window::{Measured, Window};
+
 use anyhow::{Context, Result};
-use std::fs;
-use std::path::PathBuf;
-use std::process::Output;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
 use std::time::Duration;
 
 use crate::postgres::Binaries;
@@ -100,9 +105,29 @@ impl Pgbench {
     /// Runs it to its end; errors that it reports are in the report, errors of the run itself are errors.
     pub fn run(&self, binaries: &Binaries, login: &Login) -> Result<Report> {
         let directory = tempfile::tempdir()?;
-        let mut pgbench = std::process::Command::new(binaries.tool("pgbench")?);
+        let mut pgbench = self.command(binaries, login, directory.path())?;
+        if self.percentiles {
+            pgbench.args(["--log", "--log-prefix=transactions"]);
+        }
+        let limit = match self.length {
+            Length::Time(time) => time + Duration::from_secs(120),
+            Length::Transactions(_) => Duration::from_secs(600),
+        };
+        let output = command::run(&mut pgbench, limit)?;
+        let mut report = parse(&output).with_context(|| format!("pgbench ended with {}", output.status))?;
+        if self.percentiles {
+            let latencies = Latencies::read(directory.path(), None)?;
+            report.p50_ms = latencies.percentile_ms(50.0);
+            report.p99_ms = latencies.percentile_ms(99.0);
+        }
+        Ok(report)
+    }
+
+    /// The program with its arguments, to run in `directory`.
+    pub fn command(&self, binaries: &Binaries, login: &Login, directory: &Path) -> Result<Command> {
+        let mut pgbench = Command::new(binaries.tool("pgbench")?);
         pgbench
-            .current_dir(directory.path())
+            .current_dir(directory)
             .arg("--no-vacuum")
             .args(["--client", &self.clients.to_string(), "--jobs", &self.threads.to_string()])
             .args(["--protocol", self.protocol.name()]);
@@ -111,33 +136,20 @@ impl Pgbench {
             Script::TpcB => pgbench.arg("--builtin=tpcb-like"),
             Script::File(path) => pgbench.arg("--file").arg(path),
         };
-        let limit = match self.length {
-            Length::Time(time) => {
-                pgbench.args(["--time", &time.as_secs().max(1).to_string()]);
-                time + Duration::from_secs(120)
-            }
-            Length::Transactions(count) => {
-                pgbench.args(["--transactions", &count.to_string()]);
-                Duration::from_secs(600)
-            }
+        match self.length {
+            Length::Time(time) => pgbench.args(["--time", &time.as_secs().max(1).to_string()]),
+            Length::Transactions(count) => pgbench.args(["--transactions", &count.to_string()]),
         };
         if self.reconnect {
             pgbench.arg("--connect");
         }
-        if self.percentiles {
-            pgbench.args(["--log", "--log-prefix=transactions"]);
-        }
         login.apply(&mut pgbench);
-        let output = command::run(&mut pgbench, limit)?;
-        let mut report = parse(&output).with_context(|| format!("pgbench ended with {}", output.status))?;
-        if self.percentiles {
-            let mut latencies = latencies(directory.path())?;
-            latencies.sort_unstable();
-            report.p50_ms = percentile_ms(&latencies, 50);
-            report.p99_ms = percentile_ms(&latencies, 99);
-        }
-        Ok(report)
+        Ok(pgbench)
     }
+}
+
+fn is_error(line: &str) -> bool {
+    line.contains("error:") || line.contains("aborted") || line.contains("FATAL")
 }
 
 fn parse(output: &Output) -> Result<Report> {
@@ -151,11 +163,8 @@ fn parse(output: &Output) -> Result<Report> {
         let text = value(name).with_context(|| format!("no {name:?} in\n{said}{complaints}"))?;
         text.parse().with_context(|| format!("{name} is {text:?}"))
     };
-    let mut errors: Vec<String> = complaints
-        .lines()
-        .filter(|line| line.contains("error:") || line.contains("aborted") || line.contains("FATAL"))
-        .map(str::to_owned)
-        .collect();
+    let mut errors: Vec<String> =
+        complaints.lines().filter(|line| is_error(line)).map(str::to_owned).collect();
     if !output.status.success() {
         errors.push(format!("pgbench ended with {}", output.status));
     }
@@ -171,22 +180,6 @@ fn parse(output: &Output) -> Result<Report> {
         p50_ms: None,
         p99_ms: None,
     })
-}
-
-/// Microseconds of each transaction, from pgbench's log files: the third column.
-fn latencies(directory: &std::path::Path) -> Result<Vec<u64>> {
-    let mut latencies = Vec::new();
-    for entry in fs::read_dir(directory)? {
-        let text = fs::read_to_string(entry?.path())?;
-        latencies.extend(text.lines().filter_map(|line| line.split(' ').nth(2)?.parse::<u64>().ok()));
-    }
-    Ok(latencies)
-}
-
-/// Nearest rank.
-fn percentile_ms(sorted_microseconds: &[u64], percent: usize) -> Option<f64> {
-    let rank = (sorted_microseconds.len() * percent).div_ceil(100).max(1);
-    sorted_microseconds.get(rank - 1).map(|value| *value as f64 / 1000.0)
 }
 
 #[cfg(test)]
@@ -231,14 +224,5 @@ tps = 42105.123456 (without initial connection time)
             "pgbench: error: client 3 aborted in command 1 (SQL) of script 0; perhaps the backend died\n";
         let report = parse(&output(REPORT, complaint, 2 << 8)).expect("well formed");
         assert_eq!(report.errors.len(), 2);
-    }
-
-    #[test]
-    fn takes_the_nearest_rank() {
-        let sorted: Vec<u64> = (1..=1000).map(|n| n * 1000).collect();
-        assert_eq!(percentile_ms(&sorted, 50), Some(500.0));
-        assert_eq!(percentile_ms(&sorted, 99), Some(990.0));
-        assert_eq!(percentile_ms(&[7000], 99), Some(7.0));
-        assert_eq!(percentile_ms(&[], 50), None);
     }
 }

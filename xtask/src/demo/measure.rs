@@ -1,37 +1,31 @@
 //! The demo's table: pgbench over each way to the server.
 
 use anyhow::{Result, bail};
-use halephant_harness::pgbench::Length;
-use halephant_harness::{Cluster, Login, Pgbench, Proxy, Report, cpu};
-use std::time::Duration;
+use halephant_harness::pgbench::{Measured, Window};
+use halephant_harness::{Cluster, Login, Pgbench, Proxy};
 
 use super::Options;
 
+/// The share of transactions whose latency is written down.
+const SAMPLING: f64 = 0.5;
+
 struct Row {
     name: String,
-    report: Report,
-    /// CPU time of the whole host: client, halephant, server and kernel.
-    host: Duration,
-    halephant: Duration,
+    /// Watched: halephant.
+    measured: Measured,
 }
 
 /// Runs pgbench over each of `ways` in turn.
 pub fn table(ways: &[(&str, &Login)], cluster: &Cluster, proxy: &Proxy, options: &Options) -> Result<String> {
-    let load = Pgbench {
-        clients: options.clients,
-        length: Length::Time(Duration::from_secs(options.seconds.into())),
-        percentiles: true,
-        ..Pgbench::default()
-    };
+    let load = Pgbench { clients: options.clients, ..Pgbench::default() };
+    let window = Window { seconds: options.seconds, sampling: SAMPLING };
     let mut rows = Vec::new();
     for (name, login) in ways {
-        let (host, halephant) = (cpu::of_host()?, proxy.cpu());
-        let report = load.run(cluster.binaries(), login)?;
-        if report.failed > 0 || !report.errors.is_empty() {
-            bail!("{name}: {}\n{}", report.errors.join("\n"), proxy.log_tail());
+        let measured = load.measure(cluster.binaries(), login, window, &[proxy.pid()?], || Ok(()))?;
+        if !measured.errors.is_empty() {
+            bail!("{name}: {}\n{}", measured.errors.join("\n"), proxy.log_tail());
         }
-        let (host, halephant) = (cpu::of_host()?.saturating_sub(host), proxy.cpu().saturating_sub(halephant));
-        rows.push(Row { name: (*name).to_owned(), report, host, halephant });
+        rows.push(Row { name: (*name).to_owned(), measured });
     }
     Ok(render(&rows))
 }
@@ -41,17 +35,16 @@ fn render(rows: &[Row]) -> String {
         "{:<24}{:>10}{:>10}{:>10}{:>16}{:>18}",
         "", "tps", "p50 ms", "p99 ms", "CPU µs/tx, host", "halephant's part"
     );
-    let lines = rows.iter().map(|row| {
-        let transactions = row.report.transactions.max(1) as f64;
-        let each = |time: Duration| time.as_secs_f64() * 1e6 / transactions;
+    let lines = rows.iter().map(|Row { name, measured }| {
+        let percentile = |percent| measured.latencies.percentile_ms(percent).unwrap_or(f64::NAN);
         format!(
             "{:<24}{:>10.0}{:>10.3}{:>10.3}{:>16.1}{:>18.1}",
-            row.name,
-            row.report.tps,
-            row.report.p50_ms.unwrap_or(f64::NAN),
-            row.report.p99_ms.unwrap_or(f64::NAN),
-            each(row.host),
-            each(row.halephant),
+            name,
+            measured.tps(),
+            percentile(50.0),
+            percentile(99.0),
+            measured.each_us(measured.host),
+            measured.each_us(measured.watched),
         )
     });
     std::iter::once(title).chain(lines).collect::<Vec<_>>().join("\n")
@@ -60,18 +53,20 @@ fn render(rows: &[Row]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use halephant_harness::pgbench::Latencies;
+    use std::time::Duration;
 
     #[test]
     fn divides_cpu_time_by_transactions() {
-        let report = Report {
-            transactions: 1000,
-            tps: 500.4,
-            p50_ms: Some(1.25),
-            p99_ms: Some(9.5),
-            ..Report::default()
+        let measured = Measured {
+            transactions: 1000.0,
+            time: Duration::from_secs(2),
+            latencies: Latencies::from(vec![1250, 9500]),
+            host: Duration::from_millis(50),
+            watched: Duration::from_micros(12_300),
+            errors: Vec::new(),
         };
-        let (host, halephant) = (Duration::from_millis(50), Duration::from_micros(12_300));
-        let text = render(&[Row { name: "direct".into(), report, host, halephant }]);
+        let text = render(&[Row { name: "direct".into(), measured }]);
         let row: Vec<&str> = text.lines().nth(1).expect("a row").split_whitespace().collect();
         assert_eq!(row, ["direct", "500", "1.250", "9.500", "50.0", "12.3"]);
     }

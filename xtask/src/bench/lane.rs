@@ -1,0 +1,189 @@
+//! The lanes: what is asked of each program, under which name.
+
+use anyhow::{Result, bail};
+use halephant_harness::pgbench::{Protocol, Script};
+
+use super::bulk::Bulk;
+use super::figure::Figure;
+
+/// What direct connections are measured with at most: PostgreSQL is not set up for more.
+pub const SERVER_CONNECTIONS: u32 = 20;
+const DIRECT_CLIENTS_MAX: u32 = 64;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    Session,
+    Transaction,
+}
+
+impl Mode {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Session => "session",
+            Self::Transaction => "transaction",
+        }
+    }
+}
+
+/// pgbench.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Load {
+    pub protocol: Protocol,
+    pub clients: u32,
+    pub script: Script,
+    pub reconnect: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Work {
+    Load(Load),
+    Bulk(Bulk),
+    /// Clients that have done one transaction and then nothing.
+    Idle,
+    /// Clients that run while many others log in.
+    Storm,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lane {
+    pub name: String,
+    pub mode: Mode,
+    pub work: Work,
+}
+
+impl Lane {
+    fn new(mode: Mode, rest: &str, work: Work) -> Self {
+        Self { name: format!("{}-{rest}", mode.name()), mode, work }
+    }
+
+    /// Clients that are connected at a time, for the size of a session pool.
+    pub fn clients(&self) -> u32 {
+        match &self.work {
+            Work::Load(load) => load.clients,
+            Work::Bulk(_) => 1,
+            Work::Idle => 10_000,
+            Work::Storm => 8,
+        }
+    }
+
+    /// Whether the programs are compared with no program at all.
+    pub fn has_direct(&self) -> bool {
+        self.clients() <= DIRECT_CLIENTS_MAX
+    }
+
+    /// Whether it needs prepared statements that outlive a transaction.
+    pub fn keeps_statements(&self) -> bool {
+        matches!(&self.work, Work::Load(load) if load.protocol == Protocol::Prepared)
+            && self.mode == Mode::Transaction
+    }
+
+    /// The figures it gives, the first for the comparison and the chart.
+    pub fn figures(&self) -> &'static [Figure] {
+        match self.work {
+            Work::Load(_) => &[
+                Figure::Tps,
+                Figure::P50Ms,
+                Figure::P95Ms,
+                Figure::P99Ms,
+                Figure::P999Ms,
+                Figure::HostUsPerTransaction,
+                Figure::ProgramUsPerTransaction,
+                Figure::SyscallsPerTransaction,
+            ],
+            Work::Bulk(_) => &[Figure::SecondsPerGb, Figure::HostSecondsPerGb, Figure::ProgramSecondsPerGb],
+            Work::Idle => &[Figure::KibPerClientAt10000, Figure::KibPerClientAt1000],
+            Work::Storm => {
+                &[Figure::StormFactor, Figure::CalmP99Ms, Figure::StormP99Ms, Figure::LoginsPerSecond]
+            }
+        }
+    }
+
+    /// One line for a reader.
+    pub fn description(&self) -> String {
+        let mode = self.mode.name();
+        match &self.work {
+            Work::Load(load) => {
+                let what = match load.script {
+                    Script::TpcB => "TPC-B-like transactions",
+                    _ => "one SELECT by primary key",
+                };
+                let each = if load.reconnect { ", a new connection with SCRAM for each" } else { "" };
+                let (protocol, clients) = (load.protocol.name(), load.clients);
+                format!("{mode} mode, {what}, {protocol} protocol, {clients} clients{each}")
+            }
+            Work::Bulk(bulk) => format!("{mode} mode, {}", bulk.description()),
+            Work::Idle => {
+                format!("{mode} mode, resident memory for each client that has done one statement and waits")
+            }
+            Work::Storm => format!("{mode} mode, p99 of 8 clients while 2,000 others log in"),
+        }
+    }
+}
+
+/// Every lane, in the order they are run.
+pub fn all() -> Vec<Lane> {
+    let mut lanes = Vec::new();
+    for mode in [Mode::Session, Mode::Transaction] {
+        for protocol in [Protocol::Prepared, Protocol::Simple, Protocol::Extended] {
+            let crowds: &[u32] = if mode == Mode::Transaction { &[500, 5000] } else { &[] };
+            for clients in [1, 8, 64].iter().chain(crowds) {
+                let load = Load { protocol, clients: *clients, script: Script::Select, reconnect: false };
+                lanes.push(Lane::new(mode, &format!("{}-{clients}", protocol.name()), Work::Load(load)));
+            }
+        }
+        let simple = Load { protocol: Protocol::Simple, clients: 8, script: Script::Select, reconnect: true };
+        let tpcb = Load { script: Script::TpcB, reconnect: false, ..simple.clone() };
+        lanes.push(Lane::new(mode, "connect-8", Work::Load(simple)));
+        lanes.push(Lane::new(mode, "tpcb-8", Work::Load(tpcb)));
+        for bulk in Bulk::ALL {
+            lanes.push(Lane::new(mode, bulk.name(), Work::Bulk(bulk)));
+        }
+    }
+    lanes.push(Lane::new(Mode::Transaction, "idle", Work::Idle));
+    lanes.push(Lane::new(Mode::Transaction, "storm", Work::Storm));
+    lanes
+}
+
+/// Those that match one of `patterns`, in which `*` stands for anything. A pattern that matches none is an error.
+pub fn select(patterns: &[String]) -> Result<Vec<Lane>> {
+    let lanes = all();
+    if let Some(pattern) = patterns.iter().find(|p| !lanes.iter().any(|lane| matches(p, &lane.name))) {
+        bail!("no lane matches {pattern:?}; --list shows them");
+    }
+    Ok(lanes.into_iter().filter(|lane| patterns.iter().any(|p| matches(p, &lane.name))).collect())
+}
+
+fn matches(pattern: &str, name: &str) -> bool {
+    match pattern.split_once('*') {
+        None => pattern == name,
+        Some((start, rest)) => name.strip_prefix(start).is_some_and(|name| {
+            (0..=name.len()).any(|at| name.is_char_boundary(at) && matches(rest, &name[at..]))
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn names_are_unique() {
+        let lanes = all();
+        let names: BTreeSet<_> = lanes.iter().map(|lane| &lane.name).collect();
+        assert_eq!(names.len(), lanes.len());
+    }
+
+    #[test]
+    fn patterns_select() {
+        let names = |pattern: &str| -> Vec<String> {
+            select(&[pattern.to_owned()])
+                .map(|lanes| lanes.into_iter().map(|lane| lane.name).collect())
+                .unwrap_or_default()
+        };
+        assert_eq!(names("session-prepared-8"), ["session-prepared-8"]);
+        assert_eq!(names("*-simple-64"), ["session-simple-64", "transaction-simple-64"]);
+        assert_eq!(names("transaction-*-5000").len(), 3);
+        assert!(names("nonsense*").is_empty());
+    }
+}
