@@ -91,8 +91,8 @@ fn table(lane: &LaneResult) -> String {
         }
     }
     for program in &lane.programs {
-        if let Some(reason) = &program.missing {
-            let _ = writeln!(text, "\n{}: {}", program.name, reason.lines().next().unwrap_or_default());
+        if let Some(reason) = program.reason() {
+            let _ = writeln!(text, "\n{}: {reason}", program.name);
         }
     }
     text + "\n"
@@ -160,7 +160,7 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("| PgBouncer | 0.50 | 1.00 | 100 (90..110) | 40.0 |"), "{text}");
-        assert!(text.contains("\nOdyssey: it ended: exit status: 1\n"), "{text}");
+        assert!(text.contains("\nOdyssey: it ended: exit status: 1; no room\n"), "{text}");
         assert!(!text.contains("p50"), "a column without a value: {text}");
     }
 }

@@ -33,6 +33,9 @@ pub struct Options {
     /// Only show that it works: a second each, little data, once. Nothing is judged
     #[arg(long)]
     quick: bool,
+    /// Leave out the runs under strace that count system calls
+    #[arg(long)]
+    no_syscalls: bool,
     /// PgBouncer's program file; else it is looked for on PATH
     #[arg(long, value_name = "FILE")]
     pgbouncer: Option<PathBuf>,
@@ -71,6 +74,7 @@ pub struct Plan {
     pub programs: Vec<Program>,
     pub pace: Pace,
     pub quick: bool,
+    pub syscalls: bool,
     pub halephant: PathBuf,
     /// Program files of other poolers, by name.
     pub peers: BTreeMap<&'static str, PathBuf>,
@@ -117,6 +121,7 @@ impl Options {
             programs,
             pace: self.pace(),
             quick: self.quick,
+            syscalls: !self.no_syscalls,
             halephant: match &self.halephant {
                 Some(file) => absolute(file)?,
                 // A quick run judges nothing, so it need not wait for the optimiser.

@@ -49,6 +49,17 @@ impl ProgramResult {
         }
     }
 
+    /// Why something is missing, on one line: what failed, and the end of the log where there is one.
+    pub fn reason(&self) -> Option<String> {
+        let lines: Vec<&str> =
+            self.missing.as_deref()?.lines().filter(|line| !line.starts_with("---")).collect();
+        let first = lines.first().copied().unwrap_or_default();
+        Some(match lines.iter().skip(1).next_back() {
+            Some(last) if !last.trim().is_empty() => format!("{first}; {last}"),
+            _ => first.to_owned(),
+        })
+    }
+
     pub fn summary(&self, figure: Figure) -> Option<Summary> {
         Summary::of(self.figures.get(&figure)?)
     }
@@ -92,8 +103,7 @@ impl Results {
     pub fn missing(&self) -> Vec<String> {
         let of_lane = |lane: &LaneResult| {
             let say = |program: &ProgramResult| {
-                let reason = program.missing.as_deref()?.lines().next().unwrap_or_default();
-                Some(format!("{}, {}: {reason}", lane.name, program.name))
+                Some(format!("{}, {}: {}", lane.name, program.name, program.reason()?))
             };
             lane.programs.iter().filter_map(say).collect::<Vec<_>>()
         };
@@ -115,7 +125,7 @@ pub(super) mod tests {
             ours.add(Sample::from([(Figure::Tps, tps * 1.5 * factor), (Figure::HostUsPerTransaction, 30.0)]));
         }
         let mut gone = ProgramResult::new("Odyssey");
-        gone.missing = Some("it ended: exit status: 1\n--- log".into());
+        gone.missing = Some("it ended: exit status: 1\n--- log\none\nno room\n--- end".into());
         Results {
             machine: Machine::of_this_host(),
             versions: BTreeMap::from([("PostgreSQL".into(), "15.1".into())]),
@@ -137,7 +147,7 @@ pub(super) mod tests {
         assert_eq!(ratio("halephant", "PgBouncer"), Some(1.5));
         assert_eq!(ratio("halephant", "direct"), Some(0.75));
         assert_eq!(ratio("halephant", "Odyssey"), None);
-        assert_eq!(results.missing(), ["session-simple-8, Odyssey: it ended: exit status: 1"]);
+        assert_eq!(results.missing(), ["session-simple-8, Odyssey: it ended: exit status: 1; no room"]);
     }
 
     #[test]

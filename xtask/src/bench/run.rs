@@ -20,6 +20,9 @@ use crate::say;
 const SCALE: u32 = 10;
 const QUICK_SCALE: u32 = 1;
 
+/// With more, strace takes too long.
+const SYSCALL_CLIENTS_MAX: u32 = 64;
+
 pub fn run(plan: &Plan) -> Result<Results> {
     raise_open_files()?;
     say("starting PostgreSQL and making its tables");
@@ -58,24 +61,30 @@ fn run_lane(plan: &Plan, stage: &Stage, lane: &Lane) -> LaneResult {
             }
         }
     }
-    if let Work::Load(load) = &lane.work
-        && !load.reconnect
-        && syscalls::is_available()
-    {
-        for (program, result) in programs.iter().zip(&mut results) {
-            if result.missing.is_none() && load.clients <= 64 {
-                let subject = stage.subject(*program, lane);
-                let calls = subject.and_then(|subject| syscalls::per_transaction(stage, &subject, load));
-                let figure = |calls| Sample::from([(Figure::SyscallsPerTransaction, calls)]);
-                record(result, calls.map(|calls| calls.map(figure).unwrap_or_default()));
-            }
-        }
+    if plan.syscalls && syscalls::is_available() {
+        count_syscalls(stage, lane, &programs, &mut results);
     }
     LaneResult {
         name: lane.name.clone(),
         description: lane.description(),
         figures: lane.figures().to_vec(),
         programs: results,
+    }
+}
+
+/// Once for each program that was measured, after the rounds: strace slows everything down.
+fn count_syscalls(stage: &Stage, lane: &Lane, programs: &[Program], results: &mut [ProgramResult]) {
+    let Work::Load(load) = &lane.work else { return };
+    if load.reconnect || load.clients > SYSCALL_CLIENTS_MAX {
+        return;
+    }
+    for (program, result) in programs.iter().zip(results) {
+        if result.missing.is_none() {
+            let subject = stage.subject(*program, lane);
+            let calls = subject.and_then(|subject| syscalls::per_transaction(stage, &subject, load));
+            let figure = |calls| Sample::from([(Figure::SyscallsPerTransaction, calls)]);
+            record(result, calls.map(|calls| calls.map(figure).unwrap_or_default()));
+        }
     }
 }
 
