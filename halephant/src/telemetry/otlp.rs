@@ -9,7 +9,7 @@ use super::settings::OtelSettings;
 use super::trace::Tracer;
 use opentelemetry::KeyValue;
 use opentelemetry::trace::TracerProvider;
-use opentelemetry_otlp::{SpanExporter, WithExportConfig};
+use opentelemetry_otlp::{SpanExporter, WithTonicConfig};
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_client::MetricsServiceClient;
 use opentelemetry_sdk::Resource;
@@ -19,7 +19,7 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 use tokio::sync::oneshot;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
 
 /// How often metrics are sent.
 const METRICS_INTERVAL: Duration = Duration::from_secs(10);
@@ -41,8 +41,6 @@ pub enum OtlpError {
     Endpoint(#[from] tonic::transport::Error),
     #[error("otel.endpoint: {0}")]
     Exporter(#[from] opentelemetry_otlp::ExporterBuildError),
-    #[error("otel.endpoint: https is not supported, use a collector on this host")]
-    Tls,
     #[error("the exporter could not be started: {0}")]
     Thread(#[source] io::Error),
 }
@@ -63,9 +61,6 @@ impl Otlp {
     /// `None`: the configuration names no collector.
     pub fn start(settings: &OtelSettings) -> Result<Option<Self>, OtlpError> {
         let Some(endpoint) = &settings.endpoint else { return Ok(None) };
-        if endpoint.starts_with("https:") {
-            return Err(OtlpError::Tls);
-        }
         let resource = Resource::builder_empty()
             .with_attributes([
                 KeyValue::new("service.name", settings.service_name.clone()),
@@ -77,15 +72,8 @@ impl Otlp {
             tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(OtlpError::Thread)?;
         // Channels belong to the runtime they are made in.
         let entered = runtime.enter();
-        let channel = Endpoint::from_shared(endpoint.clone())?
-            .connect_timeout(EXPORT_TIMEOUT)
-            .timeout(EXPORT_TIMEOUT)
-            .connect_lazy();
-        let spans = SpanExporter::builder()
-            .with_tonic()
-            .with_endpoint(endpoint.clone())
-            .with_timeout(EXPORT_TIMEOUT)
-            .build()?;
+        let channel = connect(endpoint)?;
+        let spans = SpanExporter::builder().with_tonic().with_channel(channel.clone()).build()?;
         drop(entered);
         let batches = BatchConfigBuilder::default()
             .with_max_queue_size(SPANS_MAX)
@@ -141,6 +129,16 @@ impl Otlp {
         });
         let _ = ended.recv_timeout(LAST_EXPORT_TIMEOUT + EXPORT_TIMEOUT);
     }
+}
+
+/// A channel that connects when something is sent. For https, the collector's certificate has to come from an authority
+/// that this system trusts.
+fn connect(endpoint: &str) -> Result<Channel, tonic::transport::Error> {
+    let mut builder = Endpoint::from_shared(endpoint.to_owned())?;
+    if builder.uri().scheme() == Some(&http::uri::Scheme::HTTPS) {
+        builder = builder.tls_config(ClientTlsConfig::new().with_native_roots())?;
+    }
+    Ok(builder.connect_timeout(EXPORT_TIMEOUT).timeout(EXPORT_TIMEOUT).connect_lazy())
 }
 
 /// The metrics' half: reads and sends by the clock.

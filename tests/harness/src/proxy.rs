@@ -31,10 +31,19 @@ pub struct Proxy {
 impl Proxy {
     /// Starts it on a free port of both loopback addresses and waits until it accepts.
     pub fn start(config: &ProxyConfig) -> Result<Self> {
-        Self::start_binary(&binary::find()?, config)
+        Self::start_in(config, &[])
+    }
+
+    /// As [`start`](Self::start), with more environment variables.
+    pub fn start_in(config: &ProxyConfig, environment: &[(&str, &str)]) -> Result<Self> {
+        Self::launch(&binary::find()?, config, environment)
     }
 
     pub fn start_binary(program: &std::path::Path, config: &ProxyConfig) -> Result<Self> {
+        Self::launch(program, config, &[])
+    }
+
+    fn launch(program: &std::path::Path, config: &ProxyConfig, environment: &[(&str, &str)]) -> Result<Self> {
         let mut proxy = Self { port: Port::pick()?, child: None, scratch: Scratch::new("proxy")? };
         proxy.write_config(config)?;
         let output = File::options().create(true).append(true).open(proxy.log_path())?;
@@ -43,6 +52,7 @@ impl Proxy {
             .arg(proxy.config_path())
             .current_dir(proxy.scratch.path())
             .env("HOME", proxy.scratch.path())
+            .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)
             .stderr(output)

@@ -18,14 +18,19 @@ use opentelemetry_proto::tonic::metrics::v1::{Metric, metric};
 use opentelemetry_proto::tonic::trace::v1::Span;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tonic::transport::server::TcpIncoming;
+use tonic::transport::{Identity, ServerTlsConfig};
 use tonic::{Request, Response, Status};
 
 #[derive(Clone, Debug, Default)]
-struct Kept(Arc<Mutex<Received>>);
+struct Kept {
+    received: Arc<Mutex<Received>>,
+    /// Takes what it is sent and never answers.
+    hangs: bool,
+}
 
 /// What has come so far.
 #[derive(Clone, Debug, Default)]
@@ -33,13 +38,23 @@ pub struct Received {
     pub spans: Vec<Span>,
     /// The last of each name.
     pub metrics: BTreeMap<String, Metric>,
+    /// Requests that get no answer.
+    pub hanging: usize,
     /// Of the last request.
     pub resource: BTreeMap<String, String>,
 }
 
 impl Kept {
-    fn change(&self, change: impl FnOnce(&mut Received)) {
-        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+    async fn change(&self, change: impl FnOnce(&mut Received)) {
+        if self.hangs {
+            self.lock().hanging += 1;
+            return std::future::pending().await;
+        }
+        change(&mut self.lock());
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Received> {
+        self.received.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -55,7 +70,8 @@ impl MetricsService for Kept {
                 let metrics = of_resource.scope_metrics.into_iter().flat_map(|scope| scope.metrics);
                 received.metrics.extend(metrics.map(|metric| (metric.name.clone(), metric)));
             }
-        });
+        })
+        .await;
         Ok(Response::new(ExportMetricsServiceResponse::default()))
     }
 }
@@ -70,7 +86,8 @@ impl TraceService for Kept {
             for of_resource in request.into_inner().resource_spans {
                 received.spans.extend(of_resource.scope_spans.into_iter().flat_map(|scope| scope.spans));
             }
-        });
+        })
+        .await;
         Ok(Response::new(ExportTraceServiceResponse::default()))
     }
 }
@@ -78,6 +95,7 @@ impl TraceService for Kept {
 #[derive(Debug)]
 pub struct Collector {
     address: SocketAddr,
+    is_tls: bool,
     kept: Kept,
     // Serves until it is dropped.
     _runtime: Runtime,
@@ -85,24 +103,45 @@ pub struct Collector {
 
 impl Collector {
     pub fn start() -> Result<Self> {
+        Self::serve(Kept::default(), None)
+    }
+
+    /// One that takes whatever it is sent, and never answers.
+    pub fn hanging() -> Result<Self> {
+        Self::serve(Kept { hangs: true, ..Kept::default() }, None)
+    }
+
+    /// One that speaks TLS with a certificate for `localhost`, in PEM as its key.
+    pub fn with_tls(certificate: &str, key: &str) -> Result<Self> {
+        Self::serve(Kept::default(), Some(Identity::from_pem(certificate, key)))
+    }
+
+    fn serve(kept: Kept, identity: Option<Identity>) -> Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).context("no free port")?;
         let address = listener.local_addr()?;
-        let kept = Kept::default();
-        let server = tonic::transport::Server::builder()
+        let is_tls = identity.is_some();
+        let mut server = tonic::transport::Server::builder();
+        if let Some(identity) = identity {
+            server = server.tls_config(ServerTlsConfig::new().identity(identity))?;
+        }
+        let server = server
             .add_service(MetricsServiceServer::new(kept.clone()))
             .add_service(TraceServiceServer::new(kept.clone()))
             .serve_with_incoming(TcpIncoming::from(listener));
         runtime.spawn(server);
-        Ok(Self { address, kept, _runtime: runtime })
+        Ok(Self { address, is_tls, kept, _runtime: runtime })
     }
 
     pub fn endpoint(&self) -> String {
-        format!("http://{}", self.address)
+        match self.is_tls {
+            true => format!("https://localhost:{}", self.address.port()),
+            false => format!("http://{}", self.address),
+        }
     }
 
     pub fn received(&self) -> Received {
-        self.kept.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.kept.lock().clone()
     }
 }
 

@@ -29,8 +29,17 @@ impl Stage {
 
     /// With more in the cluster and changes to the configuration.
     pub fn with(builder: Builder, change: impl FnOnce(ProxyConfig) -> ProxyConfig) -> Result<Self> {
+        Self::within(&[], builder, change)
+    }
+
+    /// As [`with`](Self::with), in an environment with more variables.
+    pub fn within(
+        environment: &[(&str, &str)],
+        builder: Builder,
+        change: impl FnOnce(ProxyConfig) -> ProxyConfig,
+    ) -> Result<Self> {
         let cluster = builder.role(ROLE, PASSWORD).database(DATABASE, ROLE).start()?;
-        let proxy = Proxy::start(&change(Self::config(&cluster)))?;
+        let proxy = Proxy::start_in(&change(Self::config(&cluster)), environment)?;
         Ok(Self { proxy, cluster })
     }
 
