@@ -72,8 +72,12 @@ impl Splice {
         let _ = core.reader.set(events::start(ring, Arc::downgrade(&core))?);
         let report = probe::run(&core, settings.colocated)?;
         core.set_working(report.working());
+        let enrolment = report.enrolment();
+        if !enrolment.servers {
+            core.enrol_no_servers();
+        }
         let splice = Self { core, report: Arc::new(report) };
-        for port in listen_ports {
+        for port in listen_ports.iter().filter(|_| enrolment.clients) {
             probe::listen(&splice.core, *port)?;
         }
         tracing::info!(report = %splice.report, "the kernel path is on");

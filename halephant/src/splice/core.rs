@@ -29,6 +29,8 @@ pub struct Core {
     pub faults: AtomicU64,
     /// What the self-test found to work; `None` while it runs.
     working: OnceLock<[Directions; 4]>,
+    /// Servers of this host are not enrolled: no path of theirs works.
+    no_servers: AtomicBool,
     pub reader: OnceLock<Reader>,
 }
 
@@ -60,6 +62,7 @@ impl Core {
             killed: AtomicBool::new(false),
             faults: AtomicU64::new(0),
             working: OnceLock::new(),
+            no_servers: AtomicBool::new(false),
             reader: OnceLock::new(),
         })
     }
@@ -76,6 +79,11 @@ impl Core {
 
     pub fn set_working(&self, working: [Directions; 4]) {
         let _ = self.working.set(working);
+    }
+
+    /// From here on servers are left alone.
+    pub fn enrol_no_servers(&self) {
+        self.no_servers.store(true, Ordering::Release);
     }
 
     pub fn claim(&self) -> Result<(u32, u32, Arc<Signals>), NotInserted> {
@@ -154,7 +162,9 @@ impl Core {
 
     /// One of our sockets is about to be connected.
     pub fn announce(&self, socket: BorrowedFd<'_>) {
-        if let Ok(cookie) = super::socket::cookie(socket) {
+        if !self.no_servers.load(Ordering::Acquire)
+            && let Ok(cookie) = super::socket::cookie(socket)
+        {
             // Full is no error: the map forgets the oldest.
             let _ = self.object().dials.insert(cookie, 1, 0);
         }

@@ -27,6 +27,16 @@ pub struct Report {
 }
 
 impl Report {
+    /// Which far ends are worth enrolling. An enrolled socket whose path is off is on none: the session would be kept in
+    /// userspace, and its process would pay for the enrolment.
+    pub(super) fn enrolment(&self) -> Enrolment {
+        let on = |path| self.paths.iter().any(|row| row.path == path && row.used != Directions::NONE);
+        let clients = on(Path::Colocated) || on(Path::ClientLocal);
+        // With both ends enrolled a session is colocated.
+        let servers = on(Path::Colocated) || (on(Path::ServerLocal) && !clients);
+        Enrolment { clients, servers }
+    }
+
     pub(super) fn working(&self) -> [Directions; 4] {
         Path::ALL.map(|path| {
             self.paths
@@ -35,6 +45,13 @@ impl Report {
                 .map_or(Directions::NONE, |outcome| outcome.used)
         })
     }
+}
+
+/// Far ends that are enrolled when they are born.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Enrolment {
+    pub clients: bool,
+    pub servers: bool,
 }
 
 impl fmt::Display for Report {
@@ -104,5 +121,29 @@ async fn outcome(core: &Arc<Core>, path: Path, colocated: bool) -> Outcome {
     match trial::run(core, path).await {
         Ok(()) => Outcome { path, used, reason: reason.to_owned() },
         Err(failure) => off(format!("the self-test failed: {failure}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_ends_with_a_path_are_enrolled() {
+        use Path::{ClientLocal, Colocated, Own, ServerLocal};
+        let check = |on: &[Path], clients, servers| {
+            let paths = Path::ALL.map(|path| {
+                let used = if on.contains(&path) { Directions::BOTH } else { Directions::NONE };
+                Outcome { path, used, reason: String::new() }
+            });
+            let report = Report { paths: paths.to_vec(), netns: true };
+            assert_eq!(report.enrolment(), Enrolment { clients, servers }, "{on:?}");
+        };
+        check(&Path::ALL, true, true);
+        check(&[Own], false, false);
+        check(&[Own, ServerLocal], false, true);
+        check(&[Own, ClientLocal], true, false);
+        check(&[Own, ClientLocal, ServerLocal], true, false);
+        check(&[Colocated], true, true);
     }
 }

@@ -23,13 +23,24 @@ pub(super) fn ensure(toolchain: &Toolchain, no_install: bool) -> Result<PathBuf>
     let prefix = root.join("llvm");
     link_llvm(toolchain, &prefix.join("lib"))?;
     let mut command = Command::new("cargo");
+    // Unoptimised: that builds in a quarter of the time, and the work is done by LLVM anyway.
     command
-        .args(["install", "--quiet", "--locked", "--no-default-features", "--features", FEATURE, "--root"])
+        .args([
+            "install",
+            "--debug",
+            "--quiet",
+            "--locked",
+            "--no-default-features",
+            "--features",
+            FEATURE,
+            "--root",
+        ])
         .arg(&root)
         .arg(format!("bpf-linker@{VERSION}"))
         .current_dir(&toolchain.workspace)
         .env("LLVM_PREFIX", &prefix)
         .env("CARGO_TARGET_DIR", root.join("build"))
+        .env("CARGO_PROFILE_DEV_DEBUG", "none")
         .env_remove("RUSTFLAGS")
         .env_remove("CARGO_ENCODED_RUSTFLAGS");
     status(&mut command).context("installing bpf-linker")?;
