@@ -3,7 +3,7 @@
 
 mod client;
 
-pub use client::{ClientActivity, ClientDetails, ClientState, ClientStats};
+pub use client::{ClientActivity, ClientDetails, ClientState, ClientStats, KernelPath};
 
 use crate::server::CancelTarget;
 use crate::server::cancel::CancelInFlight;

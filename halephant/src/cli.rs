@@ -8,7 +8,8 @@ pub const EXIT_USAGE: u8 = 2;
 
 /// An eBPF-assisted PostgreSQL connection pooler and proxy.
 ///
-/// SIGHUP reads the configuration again; SIGTERM lets transactions finish, then exits.
+/// SIGHUP reads the configuration again; SIGTERM lets transactions finish, then exits. SIGUSR1 switches the kernel path
+/// off.
 #[derive(Clone, Debug, PartialEq, Eq, Parser)]
 #[command(name = "halephant", version)]
 pub struct Cli {

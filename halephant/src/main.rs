@@ -44,10 +44,12 @@ fn serve(cli: &Cli, config: Config) -> Result<(), Box<dyn std::error::Error>> {
 }
 
 /// SIGTERM lets transactions finish; SIGINT, or a second signal, does not wait. SIGHUP reads the configuration again.
+/// SIGUSR1 switches the kernel path off.
 struct Signals {
     hangup: Signal,
     terminate: Signal,
     interrupt: Signal,
+    user: Signal,
 }
 
 impl Signals {
@@ -56,6 +58,7 @@ impl Signals {
             hangup: signal(SignalKind::hangup())?,
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
+            user: signal(SignalKind::user_defined1())?,
         })
     }
 }
@@ -64,6 +67,7 @@ impl Source for Signals {
     async fn next(&mut self) -> Event {
         tokio::select! {
             _ = self.hangup.recv() => Event::Reload,
+            _ = self.user.recv() => Event::SpliceOff,
             _ = self.terminate.recv() => Event::Shutdown(Shutdown::Graceful),
             _ = self.interrupt.recv() => Event::Shutdown(Shutdown::Immediate),
         }

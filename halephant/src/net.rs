@@ -6,6 +6,6 @@ pub mod listen;
 pub mod role;
 
 pub use address::NodeAddress;
-pub use dial::dial;
+pub use dial::{BeforeConnect, dial};
 pub use listen::{bind, raise_descriptor_limit, tune};
 pub use role::Role;

@@ -4,6 +4,7 @@
 //! has been written, so a slow reader holds back its sender and at most one read's worth of bytes is kept.
 
 mod inspect;
+mod kernel;
 mod observe;
 pub mod pin;
 mod read_only;
@@ -17,6 +18,7 @@ use crate::net::Role;
 use crate::pool::Lease;
 use crate::server::error::ServerError;
 use crate::server::parameters::{ReportedParameters, SessionParameters};
+use crate::splice::{Direction, Splice};
 use crate::wire::{Stream, with_scratch};
 use bytes::{Buf, BytesMut};
 use halephant_protocol::frame::FrameError;
@@ -86,6 +88,8 @@ pub enum RelayEnd {
     NodeLeft,
     /// The node does not answer any more and is given up.
     NodeLost,
+    /// Bytes that the kernel has taken did not arrive in order, or not in time: both connections are of no more use.
+    KernelFault,
 }
 
 /// What keeps the relay going at a transaction boundary.
@@ -102,6 +106,7 @@ pub struct Relay<'a> {
     lease: &'a mut Lease,
     handle: &'a SessionHandle,
     release: Release,
+    splice: Option<&'a Splice>,
     pub(crate) state: RelayState,
 }
 
@@ -123,6 +128,8 @@ pub struct RelayState {
     read_only: read_only::ReadOnly,
     terminated: bool,
     half_closed: Option<Pin<Box<Sleep>>>,
+    kernel: Option<Box<kernel::Kernel>>,
+    prospect: kernel::Prospect,
     observation: Observation,
 }
 
@@ -161,8 +168,9 @@ impl<'a> Relay<'a> {
         lease: &'a mut Lease,
         handle: &'a SessionHandle,
         release: Release,
+        splice: Option<&'a Splice>,
     ) -> Self {
-        let mut relay = Self { client, lease, handle, release, state: RelayState::default() };
+        let mut relay = Self { client, lease, handle, release, splice, state: RelayState::default() };
         relay.state.read_only.enforced = relay.lease.node_role() == Some(Role::Replica);
         relay.apply_parameters();
         relay
@@ -171,6 +179,7 @@ impl<'a> Relay<'a> {
     /// Runs until one side ends or the server connection may change hands; leaves the state behind in `self`.
     pub async fn run(&mut self) -> RelayEnd {
         let end = std::future::poll_fn(|cx| self.poll(cx)).await;
+        let end = self.leave_kernel(end).await;
         self.observe_end();
         end
     }
@@ -178,6 +187,7 @@ impl<'a> Relay<'a> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<RelayEnd> {
         self.handle.register(cx.waker());
         loop {
+            self.recall();
             let client = self.poll_client(cx);
             if let Poll::Ready(Some(end)) = client {
                 return Poll::Ready(end);
@@ -186,7 +196,7 @@ impl<'a> Relay<'a> {
             if let Poll::Ready(Some(end)) = server {
                 return Poll::Ready(end);
             }
-            if client.is_pending() && server.is_pending() {
+            if client.is_pending() && server.is_pending() && self.poll_kernel(cx).is_pending() {
                 return self.poll_signals(cx);
             }
         }
@@ -221,10 +231,14 @@ impl<'a> Relay<'a> {
             && self.client.body_left == 0
             && self.client.held.is_empty()
             && self.state.at_boundary()
+            && self.is_in_userspace()
     }
 
     /// Client to server.
     fn poll_client(&mut self, cx: &mut Context<'_>) -> Turn {
+        if let Err(end) = ready!(self.poll_taken(cx, Direction::ClientToServer)) {
+            return Poll::Ready(Some(end));
+        }
         if !self.state.to_server.is_empty() {
             let server = self.lease.connection();
             if ready!(poll_write_out(&mut server.stream, &mut self.state.to_server, cx)).is_err() {
@@ -262,7 +276,12 @@ impl<'a> Relay<'a> {
             return self.forward_held(&[], cx);
         }
         with_scratch(|buffer| match ready!(self.client.stream.poll_read(cx, buffer)) {
+            Ok(0) if self.kernel_read(Direction::ClientToServer, 0) => Poll::Ready(None),
             Ok(0) => self.client_closed(),
+            Ok(read) if self.kernel_read(Direction::ClientToServer, read) => {
+                self.client.held.extend_from_slice(&buffer[..read]);
+                Poll::Ready(None)
+            }
             Ok(read) if self.client.held.is_empty() => {
                 let input = &buffer[..read];
                 let (forward, end) = self.scan_client(input);
@@ -314,6 +333,7 @@ impl<'a> Relay<'a> {
 
     /// Writes what may go to the server, and keeps what it does not take yet.
     fn forward_to_server(&mut self, mut rest: &[u8], cx: &mut Context<'_>) {
+        rest = self.not_ahead(Direction::ClientToServer, rest);
         if rest.is_empty() {
             return;
         }
@@ -336,7 +356,19 @@ impl<'a> Relay<'a> {
         if !self.client.out.is_empty() && ready!(self.client.poll_flush(cx)).is_err() {
             return Poll::Ready(Some(RelayEnd::ClientClosed));
         }
+        if let Err(end) = ready!(self.poll_taken(cx, Direction::ServerToClient)) {
+            return Poll::Ready(Some(end));
+        }
+        if self.server_resumes() {
+            let held = std::mem::take(&mut self.state.server_held);
+            return self.forward_to_client(&held, cx);
+        }
         with_scratch(|buffer| match ready!(self.lease.connection().stream.poll_read(cx, buffer)) {
+            Ok(0) if self.kernel_read(Direction::ServerToClient, 0) => Poll::Ready(None),
+            Ok(read) if self.kernel_read(Direction::ServerToClient, read) => {
+                self.state.server_held.extend_from_slice(&buffer[..read]);
+                Poll::Ready(None)
+            }
             Ok(0) | Err(_) => Poll::Ready(Some(RelayEnd::ServerClosed { told: self.state.server_told })),
             Ok(read) if self.state.server_held.is_empty() => self.forward_to_client(&buffer[..read], cx),
             Ok(read) => {
@@ -354,7 +386,7 @@ impl<'a> Relay<'a> {
             timeout.as_mut().reset(tokio::time::Instant::now() + HALF_CLOSED_TIMEOUT);
         }
         self.observe_sent(scan.to - scan.from);
-        let mut rest = &input[scan.from..scan.to];
+        let mut rest = self.not_ahead(Direction::ServerToClient, &input[scan.from..scan.to]);
         if self.client.out.is_empty() && !rest.is_empty() {
             match self.client.stream.poll_write(cx, rest) {
                 Poll::Ready(Ok(written)) => rest = &rest[written..],

@@ -14,6 +14,7 @@ use crate::pool::settings::PoolMode;
 use crate::pool::{CheckoutError, Lease, Pool, UserIndex};
 use crate::relay::{Client, Relay, RelayEnd, Release};
 use crate::route::Access;
+use crate::splice::Splice;
 use detached::Detached;
 use halephant_protocol::SqlState;
 use halephant_protocol::backend::ErrorReport;
@@ -31,6 +32,7 @@ pub struct Session {
     pub user: UserIndex,
     pub role: Role,
     access: Access,
+    splice: Option<Splice>,
     /// Bytes of a refused message that are still to be read and dropped.
     discard: usize,
     /// After an error in the extended protocol: drop everything up to Sync.
@@ -49,6 +51,7 @@ pub enum SessionEnd {
     CheckoutFailed,
     NodeLeft,
     NodeLost,
+    KernelFault,
     Shutdown,
 }
 
@@ -64,6 +67,7 @@ impl SessionEnd {
             Self::CheckoutFailed => "checkout_failed",
             Self::NodeLeft => "node_left",
             Self::NodeLost => "node_lost",
+            Self::KernelFault => "kernel_fault",
             Self::Shutdown => "shutdown",
         }
     }
@@ -84,9 +88,10 @@ impl Session {
         pool: Arc<Pool>,
         user: UserIndex,
         role: Role,
+        splice: Option<Splice>,
     ) -> Self {
         let access = Access::of(pool.settings(), pool.user_settings(user));
-        Self { client, registration, pool, user, role, access, discard: 0, skipping: false }
+        Self { client, registration, pool, user, role, access, splice, discard: 0, skipping: false }
     }
 
     /// Serves the client to its end. `lease`: a connection that the login already took, in session mode.
@@ -139,7 +144,8 @@ impl Session {
         }
         lease.server().lend(self.registration.process_id());
         self.trace_node(&lease);
-        let mut relay = Relay::new(&mut self.client, &mut lease, &self.registration, release);
+        let mut relay =
+            Relay::new(&mut self.client, &mut lease, &self.registration, release, self.splice.as_ref());
         let end = relay.run().await;
         let state = std::mem::take(&mut relay.state);
         self.registration.set_idle();
@@ -175,6 +181,10 @@ impl Session {
             }
             RelayEnd::NodeLost => {
                 (SessionEnd::NodeLost, Some(ending::node_lost_report(&self.node_text(&lease))))
+            }
+            RelayEnd::KernelFault => {
+                recover::recover(lease, state, cut);
+                (SessionEnd::KernelFault, None)
             }
             RelayEnd::ServerClosed { told } => {
                 lease.suspect_node();

@@ -10,6 +10,7 @@ pub mod error;
 mod events;
 pub mod flow;
 mod grace;
+mod nodes;
 mod object;
 pub mod policy;
 mod probe;
@@ -90,6 +91,11 @@ impl Splice {
         self.core.announce(socket);
     }
 
+    /// The number of a node's counters; nodes beyond the last number share it.
+    pub fn node(&self, name: &str) -> u32 {
+        self.core.nodes.number(name)
+    }
+
     /// Puts a session's sockets on the kernel path; userspace goes on owning both directions until it arms one.
     ///
     /// To be called when both are past authentication and encryption is off on both, at a quiet moment: no byte waits
@@ -116,6 +122,12 @@ impl Splice {
         self.core.counters(node)
     }
 
+    /// Every node that had a session on the kernel path, and what the programs counted for it.
+    pub fn nodes(&self) -> Vec<(String, NodeCounters)> {
+        let names = self.core.nodes.names();
+        names.into_iter().zip(0..).map(|(name, node)| (name, self.core.counters(node))).collect()
+    }
+
     pub fn flows(&self) -> usize {
         self.core.flows_now()
     }
@@ -130,7 +142,7 @@ impl Splice {
 }
 
 /// An error and its causes in one line.
-fn chain(error: &dyn std::error::Error) -> String {
+pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

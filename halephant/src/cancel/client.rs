@@ -19,6 +19,37 @@ pub struct ClientDetails {
     pub role: Option<Role>,
 }
 
+/// Whether the kernel moves a client's bytes, and why not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum KernelPath {
+    /// It has not been tried: no server connection of its own, too few statements, or the path is off.
+    #[default]
+    Off,
+    On(&'static str),
+    /// A connection is encrypted, or no TCP.
+    Transport,
+    /// The policy, or the self-test, keeps these two sockets in userspace.
+    Policy,
+    /// All flows are in use.
+    Full,
+    /// The kernel refused.
+    Failed,
+}
+
+impl KernelPath {
+    /// The word in the console and the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::On(path) => path,
+            Self::Transport => "no_plain_tcp",
+            Self::Policy => "policy",
+            Self::Full => "full",
+            Self::Failed => "failed",
+        }
+    }
+}
+
 /// What a client is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -66,6 +97,8 @@ pub struct ClientStats {
     server: AtomicU32,
     /// Taken when a pin comes or goes, and for a copy.
     pin: Mutex<Option<&'static str>>,
+    /// Taken when the session comes to the kernel path or leaves it, and for a copy.
+    kernel_path: Mutex<KernelPath>,
 }
 
 /// A copy of what [`ClientStats`] holds.
@@ -79,6 +112,7 @@ pub struct ClientActivity {
     pub sent_bytes: u64,
     pub server_process_id: Option<u32>,
     pub pin: Option<&'static str>,
+    pub kernel_path: KernelPath,
 }
 
 impl ClientStats {
@@ -94,6 +128,7 @@ impl ClientStats {
             sent_bytes: AtomicU64::new(0),
             server: AtomicU32::new(0),
             pin: Mutex::new(None),
+            kernel_path: Mutex::default(),
         }
     }
 
@@ -114,6 +149,10 @@ impl ClientStats {
 
     pub fn set_pin(&self, reason: Option<&'static str>) {
         *self.pin.lock().unwrap_or_else(PoisonError::into_inner) = reason;
+    }
+
+    pub fn set_kernel_path(&self, path: KernelPath) {
+        *self.kernel_path.lock().unwrap_or_else(PoisonError::into_inner) = path;
     }
 
     /// The session is the only writer, so that no read-modify-write is needed.
@@ -142,6 +181,7 @@ impl ClientStats {
             sent_bytes: self.sent_bytes.load(Ordering::Relaxed),
             server_process_id: (server != 0).then_some(server),
             pin: *self.pin.lock().unwrap_or_else(PoisonError::into_inner),
+            kernel_path: *self.kernel_path.lock().unwrap_or_else(PoisonError::into_inner),
         }
     }
 }

@@ -1,18 +1,48 @@
 //! Connecting to a name that stands for several addresses.
 
 use super::listen::tune;
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 
 /// How long an attempt is waited for before the next address is tried beside it (RFC 8305 names this value).
 const STAGGER: Duration = Duration::from_millis(250);
 
+/// Who wants to see a socket before it is connected.
+#[derive(Clone, Default)]
+pub struct BeforeConnect(Option<Arc<dyn Fn(BorrowedFd<'_>) + Send + Sync>>);
+
+impl BeforeConnect {
+    pub fn new(look: impl Fn(BorrowedFd<'_>) + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(look)))
+    }
+
+    async fn connect(self, address: SocketAddr) -> io::Result<TcpStream> {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        if let Some(look) = &self.0 {
+            look(socket.as_fd());
+        }
+        socket.connect(address).await
+    }
+}
+
+impl fmt::Debug for BeforeConnect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("BeforeConnect").field(&self.0.is_some()).finish()
+    }
+}
+
 /// Connects to the first address that answers. All are tried, in their order, and one that is silent delays the next by
 /// no more than a moment. Cancel safe: attempts end with the future.
-pub async fn dial(addresses: impl IntoIterator<Item = SocketAddr>) -> io::Result<(TcpStream, SocketAddr)> {
+pub async fn dial(
+    addresses: impl IntoIterator<Item = SocketAddr>,
+    before: &BeforeConnect,
+) -> io::Result<(TcpStream, SocketAddr)> {
     let mut addresses = addresses.into_iter();
     let mut attempts = JoinSet::new();
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
@@ -20,7 +50,8 @@ pub async fn dial(addresses: impl IntoIterator<Item = SocketAddr>) -> io::Result
         let next = addresses.next();
         let more = next.is_some();
         if let Some(address) = next {
-            attempts.spawn(async move { Ok::<_, io::Error>((TcpStream::connect(address).await?, address)) });
+            let before = before.clone();
+            attempts.spawn(async move { Ok::<_, io::Error>((before.connect(address).await?, address)) });
         }
         let ended = if more {
             match tokio::time::timeout(STAGGER, attempts.join_next()).await {
@@ -61,7 +92,8 @@ mod tests {
     async fn every_address_is_tried() {
         let listener = TcpListener::bind(any()).await.expect("a port is free");
         let good = listener.local_addr().expect("it is bound");
-        let (_, reached) = dial([deaf().await, deaf().await, good]).await.expect("one listens");
+        let (_, reached) =
+            dial([deaf().await, deaf().await, good], &BeforeConnect::default()).await.expect("one listens");
         assert_eq!(reached, good);
     }
 
@@ -80,14 +112,17 @@ mod tests {
         }
         let listener = TcpListener::bind(any()).await.expect("a port is free");
         let good = listener.local_addr().expect("it is bound");
-        let (_, reached) = dial([silent, good]).await.expect("one answers");
+        let (_, reached) = dial([silent, good], &BeforeConnect::default()).await.expect("one answers");
         assert_eq!(reached, good);
     }
 
     #[tokio::test]
     async fn no_address_is_an_error() {
-        assert_eq!(dial([]).await.expect_err("there is none").kind(), io::ErrorKind::NotFound);
-        let refused = dial([deaf().await]).await.expect_err("nobody listens");
+        assert_eq!(
+            dial([], &BeforeConnect::default()).await.expect_err("there is none").kind(),
+            io::ErrorKind::NotFound
+        );
+        let refused = dial([deaf().await], &BeforeConnect::default()).await.expect_err("nobody listens");
         assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
     }
 }

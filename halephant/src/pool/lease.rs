@@ -73,6 +73,12 @@ impl Lease {
         self.slot.node
     }
 
+    /// The node as logs and counters name it: `cluster/host:port`.
+    pub fn node_name(&self) -> String {
+        let cluster = &self.slot.pool.cluster;
+        format!("{}/{}", cluster.name, cluster.node(self.slot.node).address)
+    }
+
     /// Whether the node is still what it was when the connection was opened.
     pub fn is_current(&self) -> bool {
         self.slot.is_current()

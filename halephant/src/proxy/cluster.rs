@@ -4,7 +4,7 @@ use super::admin_connection::AdminConnection;
 use super::settings::ClusterConfig;
 use crate::auth::settings::AuthSettings;
 use crate::auth::{PgPass, Verifiers};
-use crate::net::NodeAddress;
+use crate::net::{BeforeConnect, NodeAddress};
 use crate::secret::Secret;
 use crate::server::settings::{NodeSettings, ParameterSettings};
 use crate::server::{
@@ -29,7 +29,12 @@ pub struct ClusterState {
 
 impl ClusterState {
     /// `control`: the runtime on which the admin connections live.
-    pub fn new(settings: &ClusterConfig, pgpass: Arc<PgPass>, control: &Handle) -> Self {
+    pub fn new(
+        settings: &ClusterConfig,
+        pgpass: Arc<PgPass>,
+        before_connect: BeforeConnect,
+        control: &Handle,
+    ) -> Self {
         let nodes = settings.node.nodes.iter().cloned();
         let cluster = Arc::new(Cluster::new(settings.name.clone(), nodes, settings.topology.clone()));
         let upstream = Arc::new(Upstream {
@@ -38,6 +43,7 @@ impl ClusterState {
             learned: Mutex::default(),
             settings: ArcSwap::from_pointee(settings.node.clone()),
             logins: Mutex::default(),
+            before_connect,
         });
         let verifiers = verifiers(settings, &cluster, &upstream, control);
         Self { cluster, verifiers, upstream, auth: settings.auth.clone() }
@@ -86,6 +92,7 @@ pub struct Upstream {
     settings: ArcSwap<NodeSettings>,
     /// By node: how many more logins of pools may be under way, over all pools.
     logins: Mutex<HashMap<NodeAddress, Arc<Semaphore>>>,
+    before_connect: BeforeConnect,
 }
 
 /// Logins to one node at a time: a storm of clients reaches PostgreSQL as a queue, in order of arrival.
@@ -108,7 +115,7 @@ impl Upstream {
     async fn open_own(&self, node: &NodeAddress, login: Login<'_>) -> Result<ServerConnection, OpenError> {
         let credentials = self.credentials(node, login.database, login.role);
         let timeout = self.settings.load().connect_timeout;
-        open(node, login, &credentials, &self.keys, timeout).await
+        open(node, login, &credentials, &self.keys, &self.before_connect, timeout).await
     }
 
     fn logins(&self, node: &NodeAddress) -> Arc<Semaphore> {

@@ -136,7 +136,8 @@ pub async fn log_in(
         wanted,
     };
     welcome(&mut client, &registration)?;
-    Ok(LoggedIn::Session { session: new_session(client, registration, &served, user, role), lease })
+    let session = new_session(state, client, registration, &served, user, role);
+    Ok(LoggedIn::Session { session, lease })
 }
 
 /// What the client calls itself; PostgreSQL keeps as much of it.
@@ -150,13 +151,14 @@ fn gone() -> std::io::Error {
 }
 
 fn new_session(
+    state: &State,
     client: Client,
     registration: Registration,
     served: &Served,
     user: UserIndex,
     role: Role,
 ) -> Session {
-    Session::new(client, registration, Arc::clone(&served.pool), user, role)
+    Session::new(client, registration, Arc::clone(&served.pool), user, role, state.shared.splice.clone())
 }
 
 /// Everything a server says between a good password and its first ReadyForQuery.

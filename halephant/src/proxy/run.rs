@@ -13,7 +13,8 @@ use crate::auth::pgpass::PgPassError;
 use crate::cancel::{Sessions, Signal};
 use crate::net::{bind, raise_descriptor_limit};
 use crate::overview::instruments;
-use crate::splice::settings::SpliceMode;
+use crate::splice::settings::SpliceSettings;
+use crate::splice::{Splice, SpliceError, chain};
 use crate::telemetry::otlp::{Otlp, OtlpError};
 use crate::worker::{WorkerId, Workers};
 use std::future::Future;
@@ -51,10 +52,8 @@ pub enum RunError {
     PgPass(#[from] PgPassError),
     #[error("no random bytes from the system: {0}")]
     Random(#[from] getrandom::Error),
-    #[error(
-        "ebpf.mode is \"require\", but sessions cannot use the kernel path yet; \"auto\" or \"off\" start"
-    )]
-    KernelPath,
+    #[error("ebpf.mode is \"require\", and the kernel path does not start: {}", chain(.0))]
+    KernelPath(#[from] SpliceError),
 }
 
 /// What the process is asked to do.
@@ -71,6 +70,8 @@ pub enum Event {
     Shutdown(Shutdown),
     /// Read the configuration again.
     Reload,
+    /// Take every session off the kernel path.
+    SpliceOff,
 }
 
 /// Serves until `events` has a shutdown; a second one ends it at once.
@@ -78,10 +79,6 @@ pub enum Event {
 /// Runs on the calling thread's runtime, which becomes the control runtime: it probes nodes, tends pools, runs auth
 /// queries and reloads; clients are served by the workers.
 pub async fn run(config: Config, mut events: impl Source, reread: impl Reread) -> Result<(), RunError> {
-    // Sessions are not on the kernel path yet (CHANGELOG.md): who cannot do without it must not be left to believe so.
-    if config.ebpf.mode == SpliceMode::Require {
-        return Err(RunError::KernelPath);
-    }
     let listen = config.server.listen.clone();
     let count = match config.server.workers {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
@@ -94,11 +91,12 @@ pub async fn run(config: Config, mut events: impl Source, reread: impl Reread) -
     }
     let listeners = bind_all(&listen, count)?;
     let admin = Admin::bind(&config.admin)?;
+    let splice = start_splice(config.ebpf.clone(), &listen).await?;
     let threads = Threads::start(count).map_err(RunError::Worker)?;
     let mut otlp = Otlp::start(&config.otel)?;
     let tracer = otlp.as_ref().map(Otlp::tracer).unwrap_or_default();
     let (orders, ordered) = mpsc::channel(ORDERS_MAX);
-    let process = Process::new(pgpass, threads.workers.clone(), Handle::current(), tracer, orders)?;
+    let process = Process::new(pgpass, threads.workers.clone(), Handle::current(), tracer, splice, orders)?;
     let process = Arc::new(process);
     let live = Arc::new(Live::start(config, Arc::clone(&process)).await);
     process.set_live(&live);
@@ -148,6 +146,7 @@ async fn serve_until_shutdown(
             event = next_event(events, &mut ordered) => match event {
                 Event::Shutdown(kind) => return kind,
                 Event::Reload => requested = true,
+                Event::SpliceOff => splice_off(live),
             },
             Some(ended) = running.join_next() => match ended {
                 Ok(reread) => idle = Some(reread),
@@ -160,6 +159,23 @@ async fn serve_until_shutdown(
             running.spawn(reload(Arc::clone(live), reread));
         }
     }
+}
+
+fn splice_off(live: &Live) {
+    match &live.state().shared.splice {
+        Some(splice) => {
+            splice.kill();
+            tracing::warn!("the kernel path is switched off; sessions go on in userspace");
+        }
+        None => tracing::info!("the kernel path is not in use"),
+    }
+}
+
+/// The self-test blocks for about a second, and needs a runtime of its own.
+async fn start_splice(settings: SpliceSettings, listen: &[SocketAddr]) -> Result<Option<Splice>, RunError> {
+    let ports: Vec<u16> = listen.iter().map(SocketAddr::port).collect();
+    let started = tokio::task::spawn_blocking(move || Splice::start(&settings, &ports)).await;
+    Ok(started.map_err(|ended| RunError::Worker(io::Error::other(ended)))??)
 }
 
 /// From outside or from inside. Cancel safe.
@@ -197,7 +213,7 @@ async fn shut_down(live: &Live, kind: Shutdown, events: &mut impl Source) {
 }
 
 async fn another_shutdown(events: &mut impl Source) {
-    while events.next().await == Event::Reload {}
+    while !matches!(events.next().await, Event::Shutdown(_)) {}
 }
 
 /// Where events come from: signals in a process, a channel in a test.

@@ -6,11 +6,12 @@ use super::run::Event;
 use super::settings::Config;
 use crate::auth::PgPass;
 use crate::cancel::Sessions;
-use crate::net::Role;
+use crate::net::{BeforeConnect, Role};
 use crate::pool::{Pool, UserIndex};
 use crate::route::{Access, asks_for_writes};
 use crate::server::parameters::SessionParameters;
 use crate::session::welcome::Welcomes;
+use crate::splice::Splice;
 use crate::telemetry::metrics::ProcessMetrics;
 use crate::telemetry::trace::Tracer;
 use crate::worker::Workers;
@@ -36,6 +37,8 @@ pub struct Process {
     pub sessions: Arc<Sessions>,
     pub metrics: Arc<ProcessMetrics>,
     pub tracer: Tracer,
+    /// The kernel path, where it is on.
+    pub splice: Option<Splice>,
     /// What the process is told from inside.
     orders: mpsc::Sender<Event>,
     live: OnceLock<Weak<Live>>,
@@ -72,6 +75,7 @@ impl Process {
         workers: Workers,
         control: Handle,
         tracer: Tracer,
+        splice: Option<Splice>,
         orders: mpsc::Sender<Event>,
     ) -> Result<Self, getrandom::Error> {
         let mut mock_secret = [0; 32];
@@ -79,7 +83,27 @@ impl Process {
         let (sessions, metrics) = Default::default();
         let live = OnceLock::new();
         let paused = AtomicBool::new(false);
-        Ok(Self { sessions, metrics, tracer, orders, live, paused, mock_secret, pgpass, workers, control })
+        Ok(Self {
+            sessions,
+            metrics,
+            tracer,
+            splice,
+            orders,
+            live,
+            paused,
+            mock_secret,
+            pgpass,
+            workers,
+            control,
+        })
+    }
+
+    /// What is done to a socket that will lead to PostgreSQL.
+    fn before_connect(&self) -> BeforeConnect {
+        match self.splice.clone() {
+            Some(splice) => BeforeConnect::new(move |socket| splice.before_connect(socket)),
+            None => BeforeConnect::default(),
+        }
     }
 
     /// Tells the process something; a queue that is full has it already.
@@ -128,7 +152,8 @@ impl State {
                 Some(known) => known.reconfigured(of_cluster, &self.shared.control),
                 None => {
                     let pgpass = Arc::clone(&self.shared.pgpass);
-                    let cluster = ClusterState::new(of_cluster, pgpass, &self.shared.control);
+                    let before = self.shared.before_connect();
+                    let cluster = ClusterState::new(of_cluster, pgpass, before, &self.shared.control);
                     let nodes = cluster.cluster.configured();
                     (cluster, nodes)
                 }

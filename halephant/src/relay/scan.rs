@@ -3,6 +3,7 @@
 use super::track::ServerEvent;
 use super::{Relay, RelayEnd, Release, read_only};
 use crate::server::error::ServerError;
+use crate::splice::Direction;
 use halephant_protocol::backend::{self, ErrorFields, ParameterStatus, ReadyForQuery};
 use halephant_protocol::frame::{HEADER_BYTES, Header, parse_frontend_header, parse_header};
 use halephant_protocol::frontend;
@@ -43,6 +44,9 @@ impl Relay<'_> {
             if self.release == Release::AtTransactionEnd && !self.inspect_client(header, rest) {
                 return (at, None);
             }
+            if self.awaits_command() && self.client_waits() {
+                return (at, None);
+            }
             self.trace_client(header, rest);
             self.state.tracker.client_message(header.tag);
             at += HEADER_BYTES;
@@ -70,9 +74,13 @@ impl Relay<'_> {
                 return scan;
             }
             let Some(body) = rest.get(HEADER_BYTES..HEADER_BYTES + wanted as usize) else { break };
+            if self.server_waits(header.tag) {
+                break;
+            }
             let end = if self.is_refusal(header, body) {
                 let end = self.server_message(header, body);
-                self.client.out.extend_from_slice(&input[scan.from..scan.to]);
+                let before = self.not_ahead(Direction::ServerToClient, &input[scan.from..scan.to]);
+                self.client.out.extend_from_slice(before);
                 read_only::encode_refusal(&mut self.client.out);
                 scan.to += header.frame_bytes();
                 scan.from = scan.to;
@@ -158,6 +166,7 @@ impl Relay<'_> {
     fn ready_for_query(&mut self, ready: ReadyForQuery) -> ServerEvent {
         let event = self.state.tracker.ready_for_query(ready.status);
         self.observe_ready(ready.status);
+        self.kernel_answered();
         if event == ServerEvent::Complete {
             self.lease.connection().busy = false;
         }

@@ -4,6 +4,8 @@
 //! Query, Sync or FunctionCall is answered by one ReadyForQuery; after an error in the extended protocol everything up
 //! to the next Sync is skipped; a Sync that the server reads while it takes COPY data is ignored.
 
+mod unseen;
+
 use halephant_protocol::backend::TransactionStatus;
 use std::collections::VecDeque;
 
@@ -23,14 +25,21 @@ enum Expect {
     Syncs { count: u32 },
     /// CopyDone or CopyFail.
     CopyEnd,
+    /// One ReadyForQuery each, for requests that only the kernel saw: a Query, a FunctionCall, or messages of the extended
+    /// protocol up to their Sync.
+    Unseen { count: u32 },
 }
+
+/// Answers of an [`Expect::Extended`] of which the kernel has seen messages or answers: its end shows only in what
+/// follows it.
+const UNCOUNTED: u32 = u32::MAX;
 
 impl Expect {
     /// ReadyForQuery messages it leads to.
     fn owes(self) -> u32 {
         match self {
             Self::Simple => 1,
-            Self::Syncs { count } => count,
+            Self::Syncs { count } | Self::Unseen { count } => count,
             Self::Extended { .. } | Self::CopyEnd => 0,
         }
     }
@@ -67,6 +76,8 @@ pub struct Tracker {
     begun: bool,
     doubt: bool,
     status: TransactionStatus,
+    /// The type byte of the last message that only the kernel saw.
+    last_unseen: u8,
 }
 
 impl Default for Tracker {
@@ -82,6 +93,7 @@ impl Default for Tracker {
             begun: false,
             doubt: false,
             status: TransactionStatus::Idle,
+            last_unseen: 0,
         }
     }
 }
@@ -205,10 +217,12 @@ impl Tracker {
             }
             b'E' => self.error(),
             b'G' => {
+                self.name_unseen();
                 self.begin();
                 self.copy_in = true;
             }
             b'W' => {
+                self.name_unseen();
                 self.begin();
                 self.copy_both = true;
             }
@@ -229,9 +243,12 @@ impl Tracker {
         self.copy_both = false;
         let begun = std::mem::take(&mut self.begun);
         self.drop_answered();
+        if let Some(Expect::Extended { answers: UNCOUNTED }) = self.expected.front() {
+            self.expected.pop_front();
+        }
         match self.expected.front() {
             Some(Expect::Syncs { .. }) => self.take_ready(),
-            Some(Expect::Simple) if begun || self.uncertain == 0 => self.take_ready(),
+            Some(Expect::Simple | Expect::Unseen { .. }) if begun || self.uncertain == 0 => self.take_ready(),
             _ if self.uncertain > 0 => {
                 self.uncertain -= 1;
                 self.skipping = false;
@@ -249,7 +266,7 @@ impl Tracker {
     fn take_ready(&mut self) {
         self.owed -= 1;
         match self.expected.front_mut() {
-            Some(Expect::Syncs { count }) if *count > 1 => *count -= 1,
+            Some(Expect::Syncs { count } | Expect::Unseen { count }) if *count > 1 => *count -= 1,
             _ => drop(self.expected.pop_front()),
         }
     }
@@ -275,7 +292,7 @@ impl Tracker {
     fn begin(&mut self) {
         self.drop_answered();
         match self.expected.front() {
-            Some(Expect::Simple | Expect::Extended { .. }) => {
+            Some(Expect::Simple | Expect::Extended { .. } | Expect::Unseen { .. }) => {
                 self.begun = true;
                 self.uncertain = 0;
             }
@@ -286,7 +303,9 @@ impl Tracker {
 
     /// The closing answer of one extended-protocol message.
     fn answer(&mut self) {
-        if let Some(Expect::Extended { answers }) = self.expected.front_mut() {
+        if let Some(Expect::Extended { answers }) = self.expected.front_mut()
+            && *answers != UNCOUNTED
+        {
             *answers -= 1;
             if *answers == 0 {
                 self.expected.pop_front();
@@ -297,7 +316,7 @@ impl Tracker {
     /// Entries at the front that belong to the message that is being worked on.
     fn running_entries(&self) -> usize {
         match self.expected.front() {
-            Some(Expect::Simple | Expect::Extended { .. }) => 1,
+            Some(Expect::Simple | Expect::Extended { .. } | Expect::Unseen { .. }) => 1,
             _ => 0,
         }
     }
@@ -322,7 +341,7 @@ impl Tracker {
         let failed = self.expected.front().copied();
         if self.copy_open() {
             self.copy_failed();
-        } else if let Some(Expect::Simple | Expect::Extended { .. }) = failed {
+        } else if let Some(Expect::Simple | Expect::Extended { .. } | Expect::Unseen { .. }) = failed {
             self.begin();
         }
         // That of a Query, FunctionCall or Sync (a commit that failed) is followed by its ReadyForQuery.
@@ -337,7 +356,8 @@ impl Tracker {
         self.expected.pop_front();
         while let Some(&entry) = self.expected.front() {
             match entry {
-                Expect::Syncs { .. } => return,
+                // What the kernel saw begins behind a Sync, or ends with one.
+                Expect::Syncs { .. } | Expect::Unseen { .. } => return,
                 // Skipped, unless an uncertain Sync ended the skipping before.
                 Expect::Simple | Expect::Extended { .. } => self.doubt |= self.uncertain > 0,
                 Expect::CopyEnd => {}
@@ -365,7 +385,7 @@ impl Tracker {
                     self.expected.remove(running);
                     return;
                 }
-                Expect::Simple | Expect::Extended { .. } => return,
+                Expect::Simple | Expect::Extended { .. } | Expect::Unseen { .. } => return,
             }
             self.expected.remove(running);
         }

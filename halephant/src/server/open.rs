@@ -6,7 +6,7 @@ use super::connection::ServerConnection;
 use super::error::OpenError;
 use super::parameters::ReportedParameters;
 use super::settings::ParameterSettings;
-use crate::net::{NodeAddress, dial};
+use crate::net::{BeforeConnect, NodeAddress, dial};
 use crate::wire::{MessageBuffer, ReadError, Stream};
 use bytes::BytesMut;
 use halephant_protocol::backend::{self, BackendKeyData, TransactionStatus};
@@ -38,10 +38,11 @@ pub async fn open(
     login: Login<'_>,
     credentials: &Credentials,
     cache: &KeyCache,
+    before: &BeforeConnect,
     timeout: Duration,
 ) -> Result<ServerConnection, OpenError> {
     let opening = async {
-        let (stream, address) = connect(node).await?;
+        let (stream, address) = connect(node, before).await?;
         log_in(&node.to_string(), stream, address, login, credentials, cache).await
     };
     tokio::time::timeout(timeout, opening)
@@ -50,10 +51,10 @@ pub async fn open(
 }
 
 /// The name is resolved each time; every address that it stands for is tried.
-async fn connect(node: &NodeAddress) -> Result<(TcpStream, SocketAddr), OpenError> {
+async fn connect(node: &NodeAddress, before: &BeforeConnect) -> Result<(TcpStream, SocketAddr), OpenError> {
     let resolve = |source| OpenError::Resolve { host: node.host.clone(), source };
     let addresses = tokio::net::lookup_host((node.host.as_str(), node.port)).await.map_err(resolve)?;
-    dial(addresses).await.map_err(|source| OpenError::Connect { node: node.to_string(), source })
+    dial(addresses, before).await.map_err(|source| OpenError::Connect { node: node.to_string(), source })
 }
 
 async fn log_in(

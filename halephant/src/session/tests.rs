@@ -120,7 +120,7 @@ impl Stage {
             wanted,
         };
         let user = self.pool.user("u").expect("it is configured");
-        let session = Session::new(client, registration, Arc::clone(&self.pool), user, Role::Primary);
+        let session = Session::new(client, registration, Arc::clone(&self.pool), user, Role::Primary, None);
         Peer { socket, session: tokio::spawn(session.run(None)), process_id }
     }
 

@@ -14,6 +14,7 @@ use super::diag::Diag;
 use super::error::{NotInserted, SpliceError};
 use super::events::{Reader, SIGNAL_RECLAIM, Signals};
 use super::grace::Grace;
+use super::nodes::Nodes;
 use super::object::Object;
 use super::policy::{Directions, Path, directions};
 use super::table::Table;
@@ -27,6 +28,7 @@ pub struct Core {
     flows: Mutex<Flows>,
     killed: AtomicBool,
     pub faults: AtomicU64,
+    pub nodes: Nodes,
     /// What the self-test found to work; `None` while it runs.
     working: OnceLock<[Directions; 4]>,
     /// Servers of this host are not enrolled: no path of theirs works.
@@ -61,6 +63,7 @@ impl Core {
             flows: Mutex::default(),
             killed: AtomicBool::new(false),
             faults: AtomicU64::new(0),
+            nodes: Nodes::default(),
             working: OnceLock::new(),
             no_servers: AtomicBool::new(false),
             reader: OnceLock::new(),

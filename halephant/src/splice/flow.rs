@@ -91,6 +91,8 @@ pub struct Status {
     /// Bytes that went through the kernel, since the flow began.
     pub redirected: u64,
     pub messages: u64,
+    /// Messages that ask for a ReadyForQuery, or are one.
+    pub cycles: u64,
     pub untracked: bool,
     pub framing: Framing,
 }
@@ -237,6 +239,7 @@ impl Flow {
             spliced: leg.armed.is_some() && standing.spliced,
             redirected: entry.redirected.load(),
             messages: entry.messages.load(),
+            cycles: entry.cycles.load(),
             untracked: standing.untracked,
             framing: entry.framing(),
         }

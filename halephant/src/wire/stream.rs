@@ -98,6 +98,14 @@ impl Stream {
         }
     }
 
+    /// The descriptor of a stream whose bytes are the protocol's own; `None` where something is between the two.
+    pub fn as_plain_fd(&self) -> Option<BorrowedFd<'_>> {
+        match self {
+            Self::Tcp(stream) => Some(stream.as_fd()),
+            Self::Closed => None,
+        }
+    }
+
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
         match self {
             Self::Tcp(stream) => stream.peer_addr(),
