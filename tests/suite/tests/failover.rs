@@ -2,6 +2,7 @@
 
 use halephant_harness::postgres::cluster::Builder;
 use halephant_harness::{Cluster, Login, ProxyConfig, wait_for};
+use halephant_suite::collector::Collector;
 use halephant_suite::{Client, Refused, Stage, encode, message};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -269,4 +270,53 @@ fn without_a_primary_writes_wait_and_are_told_so() {
     stage.cluster.node_mut(0).start().expect("it recovers");
     let write = || Ok(client.values("INSERT INTO journal VALUES (0, 0, 0)").ok());
     wait_for("a write", LIMIT, write).expect("the same client goes on");
+}
+
+/// Far longer than a test takes: nodes are asked only where there is a reason.
+const NEVER: &str = "1h";
+
+#[test]
+fn bad_news_from_a_node_has_it_asked_at_once() {
+    let collector = Collector::start().expect("there is a port");
+    let stage = Stage::with(Cluster::builder(), |config| {
+        configure(config)
+            .set("cluster.main.topology.interval", NEVER)
+            .set("otel.endpoint", collector.endpoint())
+    });
+    let stage = stage.expect("it starts");
+    let asked = || collector.received().spans_named("topology.refresh").len();
+    let mut client = stage.client().expect("it may log in");
+    let read_only = |client: &mut Client| {
+        client.query("BEGIN READ ONLY").expect("it answers");
+        let refused = client.error("CREATE TABLE t ()").expect("it is refused");
+        assert_eq!(refused.sqlstate(), "25006");
+        client.query("ROLLBACK").expect("it answers");
+    };
+    let end_own = |client: &mut Client| {
+        let pid = client.value("SELECT pg_backend_pid()").expect("it answers");
+        client.query("BEGIN").expect("it answers");
+        stage.cluster.query("postgres", &format!("SELECT pg_terminate_backend({pid})")).expect("it is there");
+        client.receive_rest().expect("it is told and closed");
+    };
+    for bad_news in [&read_only as &dyn Fn(&mut Client), &end_own] {
+        let before = asked();
+        bad_news(&mut client);
+        wait_for("the node to be asked", LIMIT, || Ok((asked() > before).then_some(()))).expect("it is");
+    }
+}
+
+#[test]
+fn clients_in_vain_have_nodes_asked_without_the_clock() {
+    let stage = Stage::with(Cluster::builder().replicas(1), |config| {
+        configure(config).set("cluster.main.topology.interval", NEVER).set("server.checkout_timeout", "1s")
+    });
+    let mut stage = stage.expect("it starts");
+    let mut client = stage.client().expect("it may log in");
+    client.query("CREATE TABLE journal (writer int, n int, node int)").expect("it answers");
+    stage.cluster.wait_for_replay().expect("the replica follows");
+    stage.cluster.node_mut(0).kill().expect("it runs");
+    stage.cluster.nodes()[1].promote().expect("it is a replica");
+    // Its own connection is dead; then there is no primary, until somebody has waited for one in vain.
+    let write = || Ok(client.values("INSERT INTO journal VALUES (0, 0, 0)").ok());
+    wait_for("a write", LIMIT, write).expect("the new primary is found");
 }
