@@ -9,6 +9,7 @@ pub mod console;
 pub mod net;
 pub mod overview;
 pub mod pool;
+pub mod prepared;
 pub mod proxy;
 pub mod relay;
 pub mod reload;

@@ -6,8 +6,12 @@
 mod inspect;
 mod kernel;
 mod observe;
+mod output;
+mod own_names;
 pub mod pin;
+mod prepare;
 mod read_only;
+mod retry;
 mod scan;
 mod suspect;
 pub mod trace;
@@ -16,6 +20,7 @@ pub mod track;
 use crate::cancel::{SessionHandle, Signal};
 use crate::net::Role;
 use crate::pool::Lease;
+use crate::prepared::ClientStatements;
 use crate::server::error::ServerError;
 use crate::server::parameters::{ReportedParameters, SessionParameters};
 use crate::splice::{Direction, Splice};
@@ -23,6 +28,7 @@ use crate::wire::{Stream, with_scratch};
 use bytes::{Buf, BytesMut};
 use halephant_protocol::frame::FrameError;
 use observe::Observation;
+use output::Output;
 pub use pin::{PinReason, Pins};
 pub use read_only::READ_ONLY_HINT;
 use std::io;
@@ -52,6 +58,10 @@ pub struct Client {
     pub wanted: SessionParameters,
     /// What it asked for in its startup packet: RESET leads back here.
     pub startup: SessionParameters,
+    /// Its prepared statements, in transaction mode.
+    pub statements: ClientStatements,
+    /// The parameters under which they were read.
+    pub read_under: SessionParameters,
     /// Its spans, where somebody wants to see them.
     pub trace: Option<Box<ClientTrace>>,
 }
@@ -116,6 +126,9 @@ pub struct RelayState {
     pub tracker: Tracker,
     pub pins: Pins,
     pending: inspect::Pending,
+    statements: prepare::Statements,
+    own_names: own_names::OwnNames,
+    retry: retry::Retry,
     to_server: BytesMut,
     pub(crate) server_held: BytesMut,
     pub(crate) server_body_left: u32,
@@ -136,7 +149,7 @@ pub struct RelayState {
 impl RelayState {
     /// Everything that was forwarded has reached the server, and our own SETs are answered.
     pub fn can_continue(&self) -> bool {
-        self.to_server.is_empty() && !self.swallowing
+        self.to_server.is_empty() && !self.swallowing && !self.own_names.underway
     }
 
     /// The client has got a part of a message: nothing of ours may come before the rest of it.
@@ -151,10 +164,7 @@ impl RelayState {
 
     /// Between messages in both directions, with nothing pending.
     pub fn at_boundary(&self) -> bool {
-        self.server_body_left == 0
-            && self.server_held.is_empty()
-            && self.to_server.is_empty()
-            && !self.swallowing
+        self.server_body_left == 0 && self.server_held.is_empty() && self.can_continue()
     }
 }
 
@@ -246,6 +256,9 @@ impl<'a> Relay<'a> {
                 self.state.to_server = BytesMut::new();
             }
         }
+        if std::mem::take(&mut self.state.statements.full) {
+            return self.forward_held(&[], cx);
+        }
         if self.state.terminated && self.state.tracker.copy_open() {
             // PostgreSQL does not take Terminate for an end within a COPY: its error is for the client to see.
             self.state.terminated = false;
@@ -268,8 +281,9 @@ impl<'a> Relay<'a> {
         if self.state.tracker.is_saturated() {
             return Poll::Pending;
         }
-        if self.state.swallowing {
-            // What the client sends is meant for its own parameters: it waits until the server has taken them.
+        if self.state.swallowing || self.state.own_names.underway || self.state.statements.waiting {
+            // What the client sends is meant for its own parameters and statements: it waits until the server has
+            // taken them.
             return Poll::Pending;
         }
         if !std::mem::replace(&mut self.state.began, true) && !self.client.held.is_empty() {
@@ -284,9 +298,8 @@ impl<'a> Relay<'a> {
             }
             Ok(read) if self.client.held.is_empty() => {
                 let input = &buffer[..read];
-                let (forward, end) = self.scan_client(input);
+                let (forward, end) = self.forward_input(input, cx);
                 self.client.held.extend_from_slice(&input[forward..]);
-                self.forward_to_server(&input[..forward], cx);
                 if self.has_refused() {
                     return self.forward_held(&[], cx);
                 }
@@ -319,8 +332,7 @@ impl<'a> Relay<'a> {
             if let Some(replaced) = self.replace_refused(&held) {
                 held.advance(replaced);
             }
-            let (forward, end) = self.scan_client(&held);
-            self.forward_to_server(&held[..forward], cx);
+            let (forward, end) = self.forward_input(&held, cx);
             held.advance(forward);
             if !self.has_refused() {
                 if !held.is_empty() {
@@ -329,6 +341,19 @@ impl<'a> Relay<'a> {
                 return Poll::Ready(end);
             }
         }
+    }
+
+    /// Passes on what may be of the client's input. Returns how much of it is done with, and why the relay ends, if it does.
+    fn forward_input(&mut self, input: &[u8], cx: &mut Context<'_>) -> (usize, Option<RelayEnd>) {
+        Output::with(input, |mut output| {
+            let fresh = self.may_be_retried();
+            let end = self.scan_client(&mut output);
+            if fresh {
+                self.keep_for_retry(input, output.at);
+            }
+            self.forward_to_server(output.finish(), cx);
+            (output.at, end)
+        })
     }
 
     /// Writes what may go to the server, and keeps what it does not take yet.
@@ -380,6 +405,10 @@ impl<'a> Relay<'a> {
     }
 
     fn forward_to_client(&mut self, input: &[u8], cx: &mut Context<'_>) -> Turn {
+        if std::mem::take(&mut self.state.statements.waiting) {
+            // What was held back for answers is looked at again.
+            self.state.began = false;
+        }
         let scan = self.scan_server(input);
         self.state.server_held.extend_from_slice(&input[scan.to..]);
         if let Some(timeout) = &mut self.state.half_closed {

@@ -7,8 +7,10 @@ use crate::cancel::{ClientDetails, Registration};
 use crate::net::Role;
 use crate::pool::settings::PoolMode;
 use crate::pool::{Lease, UserIndex};
+use crate::prepared::ClientStatements;
 use crate::relay::Client;
 use crate::relay::READ_ONLY_HINT;
+use crate::server::parameters::SessionParameters;
 use crate::server::query::QueryError;
 use crate::session::Session;
 use crate::session::parameters::{ParameterError, session_parameters};
@@ -130,6 +132,8 @@ pub async fn log_in(
         held: std::mem::take(buffer).into_bytes(),
         out: BytesMut::new(),
         body_left: 0,
+        statements: ClientStatements::new(Arc::clone(&state.shared.statements)),
+        read_under: SessionParameters::default(),
         known,
         startup: wanted.clone(),
         trace: None,

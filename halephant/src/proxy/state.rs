@@ -8,6 +8,7 @@ use crate::auth::PgPass;
 use crate::cancel::Sessions;
 use crate::net::{BeforeConnect, Role};
 use crate::pool::{Pool, UserIndex};
+use crate::prepared::Store;
 use crate::route::{Access, asks_for_writes};
 use crate::server::parameters::SessionParameters;
 use crate::session::welcome::Welcomes;
@@ -36,6 +37,8 @@ pub struct State {
 pub struct Process {
     pub sessions: Arc<Sessions>,
     pub metrics: Arc<ProcessMetrics>,
+    /// The prepared statements of all clients.
+    pub statements: Arc<Store>,
     pub tracer: Tracer,
     /// The kernel path, where it is on.
     pub splice: Option<Splice>,
@@ -80,12 +83,13 @@ impl Process {
     ) -> Result<Self, getrandom::Error> {
         let mut mock_secret = [0; 32];
         getrandom::fill(&mut mock_secret)?;
-        let (sessions, metrics) = Default::default();
+        let (sessions, metrics, statements) = Default::default();
         let live = OnceLock::new();
         let paused = AtomicBool::new(false);
         Ok(Self {
             sessions,
             metrics,
+            statements,
             tracer,
             splice,
             orders,
@@ -144,6 +148,7 @@ impl State {
     /// nodes, pools with their connections. Pools that are gone are retired.
     pub fn succeeded_by(&self, config: Config) -> (Self, Novelties) {
         let mut new = Novelties::default();
+        self.shared.statements.set_limit(config.server.max_prepared_statements);
         let mut clusters = Vec::new();
         let mut pools = HashMap::new();
         for of_cluster in &config.clusters {

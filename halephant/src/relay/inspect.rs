@@ -5,15 +5,13 @@ use super::pin::{Consequence, PinReason, Pins, consequence};
 use super::{Relay, Release};
 use crate::server::apply::encode_parameters;
 use crate::server::parameters::SessionParameters;
-use crate::sql::effect::{Effect, Value};
+use crate::sql::effect::{Discard, Effect, Value};
 use crate::sql::{self, Dialect};
 use bytes::BytesMut;
 use halephant_protocol::backend::{ParameterStatus, TransactionStatus};
-use halephant_protocol::frame::{HEADER_BYTES, Header};
-use halephant_protocol::frontend::tag;
 
 /// Longest message whose statement is read. A client with a longer one keeps its connection.
-const INSPECTED_BYTES_MAX: usize = 1 << 20;
+pub(super) const INSPECTED_BYTES_MAX: usize = 1 << 20;
 
 /// What statements on their way to the server will mean once it has carried them out.
 #[derive(Debug, Default)]
@@ -26,29 +24,12 @@ pub(super) struct Pending {
 }
 
 impl Relay<'_> {
-    /// Looks into a message of the client in transaction mode. `false`: more of it is needed first.
-    pub(super) fn inspect_client(&mut self, header: Header, message: &[u8]) -> bool {
-        if !matches!(header.tag, tag::QUERY | tag::PARSE) {
-            return true;
-        }
-        let Some(body) = message.get(HEADER_BYTES..header.frame_bytes()) else {
-            if header.frame_bytes() <= INSPECTED_BYTES_MAX {
-                return false;
-            }
-            self.pin(PinReason::Unknown);
-            return true;
-        };
-        let mut strings = body.split(|&byte| byte == 0);
-        if header.tag == tag::PARSE && !strings.next().unwrap_or_default().is_empty() {
-            // An unnamed statement outlives nothing, a named one its transaction.
-            self.pin(PinReason::PreparedStatement);
-        }
-        let statement = strings.next().unwrap_or_default();
+    /// Reads a text that the server is about to get.
+    pub(super) fn inspect_text(&mut self, text: &[u8]) {
         let dialect = self.lease.connection().dialect();
-        if sql::may_have_effects(statement, dialect) {
-            self.inspect_statement(statement, dialect);
+        if sql::may_have_effects(text, dialect) {
+            self.inspect_statement(text, dialect);
         }
-        true
     }
 
     fn inspect_statement(&mut self, statement: &[u8], dialect: Dialect) {
@@ -62,6 +43,10 @@ impl Relay<'_> {
             if changes_dialect(effect) {
                 // What comes behind it in the pipeline cannot be read before the server has answered.
                 self.pin(PinReason::Parameter);
+            }
+            if matches!(effect, Effect::Deallocate(_) | Effect::Discard(Discard::All)) {
+                self.state.statements.deallocating = true;
+                self.state.statements.may_deallocate = true;
             }
             match consequence(effect, is_reported) {
                 Consequence::Nothing => {}
@@ -79,13 +64,18 @@ impl Relay<'_> {
 
     /// Whether the tag of the next CommandComplete matters.
     pub(super) fn awaits_command(&self) -> bool {
-        !self.state.pending.clear.is_empty()
+        !self.state.pending.clear.is_empty() || self.state.statements.may_deallocate
     }
 
     /// Looks at the tag of a CommandComplete.
     pub(super) fn inspect_command(&mut self, command: &[u8]) {
         let command = command.split(|&byte| byte == 0).next().unwrap_or_default();
         let clear = self.state.pending.clear;
+        match command {
+            b"DISCARD ALL" | b"DEALLOCATE ALL" => self.statements_deallocated(),
+            b"DEALLOCATE" => self.statement_deallocated(),
+            _ => {}
+        }
         match command {
             b"DISCARD ALL" if clear == Pins::EVERYTHING => {
                 self.unpin(clear);
@@ -97,7 +87,7 @@ impl Relay<'_> {
         self.state.pending.clear = Pins::NONE;
     }
 
-    fn pin(&mut self, reason: PinReason) {
+    pub(super) fn pin(&mut self, reason: PinReason) {
         // What comes behind a statement that ends pins is not ended by it.
         self.state.pending.clear.remove(reason.into());
         if self.release == Release::AtTransactionEnd && self.state.pins.insert(reason) {

@@ -291,7 +291,11 @@ impl Relay<'_> {
 
     /// Whether the session may be on the kernel path at all at the moment.
     fn wants_kernel(&self) -> bool {
-        let pinned = self.state.pins.contains(PinReason::Listen) && self.client.trace.is_none();
+        // Answers to what was put in for prepared statements are the relay's to see.
+        let pinned = self.state.pins.contains(PinReason::Listen)
+            && self.client.trace.is_none()
+            && self.client.statements.is_empty()
+            && self.state.statements.pending.is_empty();
         let ending = self.state.terminated || self.state.half_closed.is_some();
         (self.release == Release::AtSessionEnd || pinned)
             && !ending

@@ -1,5 +1,7 @@
 //! The walk over message headers, both ways.
 
+use super::output::Output;
+use super::prepare::Passage;
 use super::track::ServerEvent;
 use super::{Relay, RelayEnd, Release, read_only};
 use crate::server::error::ServerError;
@@ -23,33 +25,40 @@ pub(super) struct ServerScan {
 }
 
 impl Relay<'_> {
-    /// Walks the client's input. Returns how much of it may be forwarded, and why the relay ends, if it does.
-    pub(super) fn scan_client(&mut self, input: &[u8]) -> (usize, Option<RelayEnd>) {
-        let mut at = 0;
+    /// Walks the client's input, as far as it may be passed on. Returns why the relay ends, if it does.
+    pub(super) fn scan_client(&mut self, output: &mut Output<'_>) -> Option<RelayEnd> {
         loop {
-            at += take_body(&mut self.client.body_left, input.len() - at);
-            let rest = &input[at..];
+            let rest = output.rest().len();
+            output.at += take_body(&mut self.client.body_left, rest);
+            let rest = output.rest();
             let header = match parse_frontend_header(rest) {
-                Ok(Some(header)) => header,
-                Ok(None) => return (at, None),
-                Err(error) => return (at, Some(RelayEnd::ClientViolation(error))),
+                Ok(header) => header?,
+                Err(error) => return Some(RelayEnd::ClientViolation(error)),
             };
             if header.tag == frontend::tag::TERMINATE && !self.state.tracker.copy_open() {
                 self.state.terminated = true;
-                return (at, None);
+                return None;
             }
             if self.state.read_only.enforced && !self.check_read_only(header, rest) {
-                return (at, None);
+                return None;
             }
-            if self.release == Release::AtTransactionEnd && !self.inspect_client(header, rest) {
-                return (at, None);
+            if self.release == Release::AtTransactionEnd {
+                match self.prepare_client(header, output) {
+                    Passage::AsIs => {}
+                    Passage::More | Passage::Wait => return None,
+                    Passage::Replaced(taken) => {
+                        output.leave_out(taken);
+                        self.client.body_left = (header.frame_bytes() - taken) as u32;
+                        continue;
+                    }
+                }
             }
             if self.awaits_command() && self.client_waits() {
-                return (at, None);
+                return None;
             }
             self.trace_client(header, rest);
             self.state.tracker.client_message(header.tag);
-            at += HEADER_BYTES;
+            output.at += HEADER_BYTES;
             self.client.body_left = header.body_bytes;
         }
     }
@@ -68,7 +77,8 @@ impl Relay<'_> {
                     return scan;
                 }
             };
-            let wanted = if self.state.swallowing { header.body_bytes } else { self.prefix_bytes(header) };
+            let swallowing = self.state.swallowing || self.state.own_names.underway;
+            let wanted = if swallowing { header.body_bytes } else { self.prefix_bytes(header) };
             if wanted > OWN_BODY_BYTES_MAX {
                 scan.end = Some(RelayEnd::ServerViolation);
                 return scan;
@@ -85,14 +95,28 @@ impl Relay<'_> {
                 scan.to += header.frame_bytes();
                 scan.from = scan.to;
                 end
-            } else if self.state.swallowing {
+            } else if swallowing {
                 let end = self.swallow(header, body);
                 scan.to += header.frame_bytes();
                 scan.from = scan.to;
                 end
             } else {
+                let diverted = self.divert(header, body);
+                if let Some(described) = self.take_described(header) {
+                    let before = self.not_ahead(Direction::ServerToClient, &input[scan.from..scan.to]);
+                    self.client.out.extend_from_slice(before);
+                    self.client.out.extend_from_slice(&described);
+                    scan.from = scan.to;
+                }
                 let end = self.server_message(header, body);
-                if end.is_none() {
+                if let Some(diverted) = diverted {
+                    let before = self.not_ahead(Direction::ServerToClient, &input[scan.from..scan.to]);
+                    self.client.out.extend_from_slice(before);
+                    self.client.out.extend_from_slice(&diverted);
+                    scan.to += header.frame_bytes();
+                    scan.from = scan.to;
+                    self.end_retry(header);
+                } else if end.is_none() {
                     scan.to += HEADER_BYTES;
                     self.state.server_body_left = header.body_bytes;
                 }
@@ -115,9 +139,10 @@ impl Relay<'_> {
         match header.tag {
             backend::tag::READY_FOR_QUERY | backend::tag::PARAMETER_STATUS => header.body_bytes,
             backend::tag::ERROR_RESPONSE => match self.refusal_bytes(header) {
-                0 => header.body_bytes.min(SEVERITY_BYTES),
+                0 => self.canonical_error_bytes(header).max(header.body_bytes.min(SEVERITY_BYTES)),
                 whole => whole,
             },
+            backend::tag::PARAMETER_DESCRIPTION => self.described_bytes(header),
             backend::tag::COMMAND_COMPLETE if self.awaits_command() => {
                 header.body_bytes.min(COMMAND_TAG_BYTES)
             }
@@ -132,6 +157,8 @@ impl Relay<'_> {
             && self.state.server_body_left == 0
             && self.client.body_left == 0
             && self.state.to_server.is_empty()
+            && !self.state.own_names.underway
+            && !self.state.retry.is_underway()
             && self.state.tracker.is_complete()
     }
 
@@ -157,7 +184,17 @@ impl Relay<'_> {
                     }
                     _ => {}
                 }
-                self.state.tracker.server_message(tag)
+                let answered = self.state.tracker.answered_position();
+                let event = self.state.tracker.server_message(tag);
+                let now = self.state.tracker.answered_position();
+                if now != answered {
+                    self.settle_statements(answered, now, tag == backend::tag::ERROR_RESPONSE);
+                }
+                if self.state.tracker.has_lost_count() && self.state.statements.pending.has_own() {
+                    // An answer to what we put in could be taken for one to the client.
+                    return Some(RelayEnd::ServerViolation);
+                }
+                event
             }
         };
         (event == ServerEvent::OutOfPlace).then_some(RelayEnd::ServerViolation)
@@ -165,6 +202,7 @@ impl Relay<'_> {
 
     fn ready_for_query(&mut self, ready: ReadyForQuery) -> ServerEvent {
         let event = self.state.tracker.ready_for_query(ready.status);
+        self.statements_ready();
         self.observe_ready(ready.status);
         self.kernel_answered();
         if event == ServerEvent::Complete {
@@ -190,9 +228,14 @@ fn is_fatal(prefix: &[u8]) -> bool {
 }
 
 impl Relay<'_> {
-    /// One answer to our own SETs.
+    /// One answer to our own SETs, or to statements that were put on the server under the client's own names.
     fn swallow(&mut self, header: Header, body: &[u8]) -> Option<RelayEnd> {
         match header.tag {
+            backend::tag::READY_FOR_QUERY if self.state.own_names.underway => {
+                self.state.began = false;
+                return self.names_are_put(body);
+            }
+            backend::tag::ERROR_RESPONSE if self.state.own_names.underway && !is_fatal(body) => {}
             backend::tag::READY_FOR_QUERY => {
                 self.state.swallowing = false;
                 match ReadyForQuery::parse(body) {

@@ -43,6 +43,15 @@ impl Expect {
             Self::Extended { .. } | Self::CopyEnd => 0,
         }
     }
+
+    /// Messages of the extended protocol that it stands for.
+    fn answers(self) -> u64 {
+        match self {
+            Self::Extended { answers: UNCOUNTED } => 0,
+            Self::Extended { answers } => answers.into(),
+            Self::Simple | Self::Syncs { .. } | Self::CopyEnd | Self::Unseen { .. } => 0,
+        }
+    }
 }
 
 /// What the session has to know about a message of the server; everything else is only passed on.
@@ -78,6 +87,9 @@ pub struct Tracker {
     status: TransactionStatus,
     /// The type byte of the last message that only the kernel saw.
     last_unseen: u8,
+    /// Extended-protocol messages that were sent, and those of them that were answered or skipped.
+    sent: u64,
+    done: u64,
 }
 
 impl Default for Tracker {
@@ -94,6 +106,8 @@ impl Default for Tracker {
             doubt: false,
             status: TransactionStatus::Idle,
             last_unseen: 0,
+            sent: 0,
+            done: 0,
         }
     }
 }
@@ -117,6 +131,32 @@ impl Tracker {
     /// Statements of the extended protocol ran, or run, in a transaction that the next Sync would commit.
     pub fn commits_at_sync(&self) -> bool {
         self.unsynced
+    }
+
+    /// The position among all extended-protocol messages of the one that is sent next.
+    pub fn next_position(&self) -> u64 {
+        self.sent
+    }
+
+    /// The position of the one whose answer comes next.
+    #[inline]
+    pub fn answered_position(&self) -> u64 {
+        self.done
+    }
+
+    /// The server skips what is sent now, unless it is a Sync.
+    pub fn is_skipping(&self) -> bool {
+        self.skipping
+    }
+
+    /// The server has answered everything that it was sent.
+    pub fn is_quiet(&self) -> bool {
+        self.expected.is_empty() && !self.copy_open() && !self.in_doubt()
+    }
+
+    /// Which answer belongs to which message is not certain any more.
+    pub fn has_lost_count(&self) -> bool {
+        self.doubt
     }
 
     pub fn copy_open(&self) -> bool {
@@ -162,6 +202,7 @@ impl Tracker {
             return;
         }
         self.unsynced = true;
+        self.sent += 1;
         match self.expected.back_mut() {
             Some(Expect::Extended { answers }) => *answers = answers.saturating_add(1),
             _ => self.expected.push_back(Expect::Extended { answers: 1 }),
@@ -262,6 +303,11 @@ impl Tracker {
         if self.is_complete() { ServerEvent::Complete } else { ServerEvent::Ready }
     }
 
+    /// A ReadyForQuery came that no message of the tracked ones led to.
+    pub fn ready_unasked(&mut self, status: TransactionStatus) {
+        self.status = status;
+    }
+
     /// The entry at the front got its ReadyForQuery.
     fn take_ready(&mut self) {
         self.owed -= 1;
@@ -277,6 +323,7 @@ impl Tracker {
             if entry.owes() > 0 {
                 return self.take_ready();
             }
+            self.done += entry.answers();
             self.expected.pop_front();
         }
     }
@@ -307,6 +354,7 @@ impl Tracker {
             && *answers != UNCOUNTED
         {
             *answers -= 1;
+            self.done += 1;
             if *answers == 0 {
                 self.expected.pop_front();
             }
@@ -328,6 +376,7 @@ impl Tracker {
         let running = self.running_entries();
         while let Some(entry) = self.expected.remove(running) {
             self.owed -= entry.owes();
+            self.done += entry.answers();
             if entry == Expect::CopyEnd {
                 return;
             }
@@ -353,7 +402,7 @@ impl Tracker {
     /// After an error in the extended protocol, the server skips everything up to the next Sync.
     fn skip_to_sync(&mut self) {
         // The message that failed, and those sent with it.
-        self.expected.pop_front();
+        self.done += self.expected.pop_front().map_or(0, Expect::answers);
         while let Some(&entry) = self.expected.front() {
             match entry {
                 // What the kernel saw begins behind a Sync, or ends with one.
@@ -363,6 +412,7 @@ impl Tracker {
                 Expect::CopyEnd => {}
             }
             self.owed -= entry.owes();
+            self.done += entry.answers();
             self.expected.pop_front();
         }
         self.skipping = true;

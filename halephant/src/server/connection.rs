@@ -3,6 +3,7 @@
 use super::cancel::CancelTarget;
 use super::parameters::{ReportedParameters, SessionParameters};
 use super::query::QueryError;
+use crate::prepared::Copies;
 use crate::sql::Dialect;
 use crate::wire::{Stream, with_scratch};
 use bytes::BytesMut;
@@ -25,6 +26,8 @@ pub struct ServerConnection {
     pub reported: ReportedParameters,
     /// How the server reads SQL, by what it reported.
     dialect: Dialect,
+    /// The prepared statements that it has under our names.
+    pub copies: Copies,
     pub cancel: Arc<CancelTarget>,
     /// The session may hold state of its last client: it must be reset before anybody else gets it.
     pub dirty: bool,
@@ -48,6 +51,7 @@ impl ServerConnection {
             stream,
             applied: SessionParameters::default(),
             dialect: dialect_of(&reported),
+            copies: Copies::default(),
             reported,
             cancel: Arc::new(cancel),
             dirty: false,
@@ -135,6 +139,7 @@ impl ServerConnection {
     pub async fn reset(&mut self) -> Result<(), QueryError> {
         self.command("DISCARD ALL").await?;
         self.applied = SessionParameters::default();
+        self.copies.clear();
         self.dirty = false;
         Ok(())
     }

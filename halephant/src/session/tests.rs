@@ -4,6 +4,7 @@ use super::*;
 use crate::cancel::{ClientDetails, Sessions};
 use crate::net::NodeAddress;
 use crate::pool::settings::{ListenMode, PoolSettings, RoleLimits, UserSettings};
+use crate::prepared::{ClientStatements, Store};
 use crate::server::fake::Handed;
 use crate::server::parameters::{ReportedParameters, SessionParameters};
 use crate::topology::settings::TopologySettings;
@@ -115,6 +116,8 @@ impl Stage {
             held: BytesMut::new(),
             out: BytesMut::new(),
             body_left: 0,
+            statements: ClientStatements::new(Store::new(0)),
+            read_under: SessionParameters::default(),
             known,
             startup: wanted.clone(),
             wanted,

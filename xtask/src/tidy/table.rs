@@ -23,6 +23,7 @@ pub const MODULES: &[Module] = &[
     module(2, "net"),
     module(2, "sql"),
     module(2, "worker"),
+    module(2, "prepared"),
     module(3, "tls"),
     module(3, "wire"),
     module(4, "startup"),

@@ -25,6 +25,8 @@ fn play_on(tracker: &mut Tracker, exchange: &str) -> ServerEvent {
             }
             let owed = tracker.expected.iter().map(|entry| entry.owes()).sum::<u32>();
             assert_eq!(tracker.owed, owed, "{exchange}: after {part} up to {:?}", char::from(tag));
+            let outstanding = tracker.expected.iter().map(|entry| entry.answers()).sum::<u64>();
+            assert_eq!(tracker.sent - tracker.done, outstanding, "{exchange}: after {part}");
         }
     }
     event

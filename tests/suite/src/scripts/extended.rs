@@ -243,8 +243,63 @@ fn errors() -> Vec<Script> {
 }
 
 fn named_statements() -> Vec<Script> {
-    let script = |name| Script::new(name).session_only();
+    let script = Script::new;
+    let good = [bind("", "s", &[Some("1")]), describe_portal(""), execute("", 0)].concat();
     vec![
+        script("named statement, wrong number of parameters")
+            .send(&[parse("s", "SELECT $1::int * 2"), sync(), bind("", "s", &[]), execute("", 0), sync()])
+            .ready_times(2)
+            .send(&[good.clone(), sync()])
+            .ready(),
+        script("named statements in one batch")
+            .send(&[parse("s", "SELECT $1::int * 2"), good.clone(), parse("t", "SELECT $1::int * 3")])
+            .send(&[describe_statement("t"), good.clone(), bind("", "t", &[Some("5")]), execute("", 0)])
+            .send(&[close_statement("s"), bind("", "t", &[Some("6")]), execute("", 0), sync()])
+            .ready()
+            .send(&[good.clone(), sync()])
+            .ready(),
+        script("named statement in a failed transaction")
+            .send(&[parse("s", "SELECT $1::int * 2"), sync()])
+            .ready()
+            .query("BEGIN")
+            .query("SELEKT")
+            .send(&[good.clone(), sync(), parse("t", "SELECT 1"), sync(), close_statement("s"), sync()])
+            .ready_times(3)
+            .query("ROLLBACK")
+            .send(&[good.clone(), sync(), parse("s", "SELECT $1::int"), good.clone(), sync()])
+            .ready_times(2),
+        script("named statement, Parse fails behind an error")
+            .send(&[run("SELECT 1/0", &[]), parse("s", "SELECT $1::int"), sync(), good.clone(), sync()])
+            .ready_times(2)
+            .send(&[parse("s", "SELEKT"), sync(), good.clone(), sync(), parse("s", "SELECT $1::int")])
+            .send(&[good.clone(), sync()])
+            .ready_times(3),
+        script("Close behind an error closes nothing")
+            .send(&[parse("s", "SELECT $1::int"), sync()])
+            .ready()
+            .send(&[run("SELECT 1/0", &[]), close_statement("s"), sync(), good.clone(), sync()])
+            .ready_times(2),
+        script("name taken, in one batch")
+            .send(&[parse("s", "SELECT $1::int"), parse("s", "SELECT $1::int"), good.clone(), sync()])
+            .ready()
+            .send(&[good.clone(), sync()])
+            .ready(),
+        script("DEALLOCATE and EXECUTE of a named statement")
+            .send(&[parse("s", "SELECT $1::int"), good.clone(), sync()])
+            .ready()
+            .query("DEALLOCATE s")
+            .send(&[good.clone(), sync()])
+            .ready()
+            .query("DEALLOCATE s")
+            .send(&[parse("s", "SELECT $1::int * 7"), good.clone(), sync()])
+            .ready()
+            .query("EXECUTE s(6)")
+            .query("DEALLOCATE ALL")
+            .query("EXECUTE s(6)"),
+        script("pipeline of Query and named statements")
+            .send(&[parse("s", "SELECT $1::int"), sync(), query("SELECT 1"), good.clone(), sync()])
+            .send(&[query("DEALLOCATE ALL"), good.clone(), sync(), query("SELECT 2")])
+            .ready_times(6),
         script("named statement")
             .send(&[parse("s", "SELECT $1::int * 2"), describe_statement("s"), sync()])
             .ready()

@@ -1,0 +1,110 @@
+//! Where a client's SQL speaks of its prepared statements: EXECUTE, DEALLOCATE and PREPARE know names on the server only,
+//! so the ones that a text mentions are put there before it.
+
+use super::pin::PinReason;
+use super::prepare::Passage;
+use super::{Relay, RelayEnd};
+use crate::prepared::message::{encode_close, encode_parse};
+use crate::sql;
+use crate::sql::effect::Effect;
+use halephant_protocol::backend::ReadyForQuery;
+use halephant_protocol::frontend::Sync;
+
+/// The definition of nothing: an empty query without parameters.
+pub(super) const NOTHING: &[u8] = b"\0\0\0";
+
+/// Statements that are being put on the server under the client's own names.
+#[derive(Debug, Default)]
+pub(super) struct OwnNames {
+    /// Their answers are outstanding, and for nobody.
+    pub(super) underway: bool,
+    /// The text that was held back for them may go now.
+    done: bool,
+    /// The one that a DEALLOCATE is about to take away, and whether the connection had to be reset before that.
+    leaving: Option<(Box<[u8]>, bool)>,
+}
+
+impl Relay<'_> {
+    /// Looks for names of the client's in a text. `Some`: it has to wait.
+    pub(super) fn mention_in_text(&mut self, text: &[u8]) -> Option<Passage> {
+        if self.client.statements.is_empty() || std::mem::take(&mut self.state.own_names.done) {
+            return None;
+        }
+        let dialect = self.lease.connection().dialect();
+        if !sql::may_have_effects(text, dialect) {
+            return None;
+        }
+        let effects = sql::classify(text, dialect);
+        let mentioned = |effect: &Effect<'_>| match effect {
+            Effect::Prepare { name, .. } | Effect::Execute(name) | Effect::Deallocate(Some(name)) => {
+                name.text().filter(|name| self.client.statements.find(name).is_some()).map(Box::from)
+            }
+            _ => None,
+        };
+        let mut names: Vec<Box<[u8]>> = effects.iter().filter_map(mentioned).collect();
+        names.sort_unstable();
+        names.dedup();
+        if names.is_empty() {
+            return None;
+        }
+        let tracker = &self.state.tracker;
+        if !tracker.is_quiet() {
+            self.state.statements.waiting = true;
+            return Some(Passage::Wait);
+        }
+        if tracker.needs_sync() {
+            // A Sync of ours would end the client's batch. PostgreSQL says that there is no such statement.
+            return None;
+        }
+        let leaves = effects.statements.len() == 1
+            && matches!(effects.statements[0].effects[..], [Effect::Deallocate(Some(_))]);
+        self.put_names(names, leaves);
+        Some(Passage::Wait)
+    }
+
+    /// Sends the statements under the client's names. `leaving`: only so that there is something to deallocate.
+    fn put_names(&mut self, names: Vec<Box<[u8]>>, leaving: bool) {
+        for name in names {
+            let out = &mut self.state.to_server;
+            encode_close(&name, out);
+            if leaving {
+                encode_parse(&name, NOTHING, out);
+                let dirty = std::mem::replace(&mut self.lease.connection().dirty, true);
+                self.state.own_names.leaving = Some((name, dirty));
+            } else if let Some(named) = self.client.statements.remove(&name) {
+                encode_parse(&name, &named.held.definition, out);
+            }
+        }
+        Sync.encode(&mut self.state.to_server);
+        if !leaving {
+            self.pin(PinReason::PreparedStatement);
+        }
+        self.state.own_names.underway = true;
+        self.lease.connection().busy = true;
+    }
+
+    /// The ReadyForQuery behind them.
+    pub(super) fn names_are_put(&mut self, body: &[u8]) -> Option<RelayEnd> {
+        self.state.own_names.underway = false;
+        self.state.own_names.done = true;
+        match ReadyForQuery::parse(body) {
+            Ok(ready) if ready.status == self.state.tracker.status() => None,
+            // One of them failed, and the transaction with it: as it would have by the client's own text.
+            Ok(ready) => {
+                self.state.tracker.ready_unasked(ready.status);
+                None
+            }
+            Err(_) => Some(RelayEnd::ServerViolation),
+        }
+    }
+
+    /// The server confirmed a DEALLOCATE of one name.
+    pub(super) fn statement_deallocated(&mut self) {
+        if let Some((name, dirty)) = self.state.own_names.leaving.take() {
+            self.client.statements.remove(&name);
+            if self.state.pins.is_empty() {
+                self.lease.connection().dirty = dirty;
+            }
+        }
+    }
+}
