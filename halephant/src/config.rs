@@ -11,6 +11,7 @@ mod reload;
 mod sections;
 #[cfg(test)]
 mod tests;
+mod tls;
 
 pub use crate::proxy::settings::{ClusterConfig, Config};
 pub use error::{ConfigError, ConfigErrors};

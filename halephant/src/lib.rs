@@ -21,6 +21,7 @@ pub mod splice;
 pub mod sql;
 pub mod startup;
 pub mod telemetry;
+pub mod tls;
 pub mod topology;
 pub mod wire;
 pub mod worker;

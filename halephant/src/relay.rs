@@ -71,6 +71,10 @@ impl Client {
     pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         poll_write_out(&mut self.stream, &mut self.out, cx)
     }
+
+    fn is_flushed(&self) -> bool {
+        self.out.is_empty() && self.stream.is_flushed()
+    }
 }
 
 /// How a relay ended.
@@ -249,7 +253,7 @@ impl<'a> Relay<'a> {
         if let Err(end) = ready!(self.poll_taken(cx, Direction::ClientToServer)) {
             return Poll::Ready(Some(end));
         }
-        if !self.state.to_server.is_empty() {
+        if !self.state.to_server.is_empty() || !self.lease.connection().stream.is_flushed() {
             let server = self.lease.connection();
             if ready!(poll_write_out(&mut server.stream, &mut self.state.to_server, cx)).is_err() {
                 // What the server said before it closed is still to be read.
@@ -378,7 +382,7 @@ impl<'a> Relay<'a> {
 
     /// Server to client.
     fn poll_server(&mut self, cx: &mut Context<'_>) -> Turn {
-        if !self.client.out.is_empty() && ready!(self.client.poll_flush(cx)).is_err() {
+        if !self.client.is_flushed() && ready!(self.client.poll_flush(cx)).is_err() {
             return Poll::Ready(Some(RelayEnd::ClientClosed));
         }
         if let Err(end) = ready!(self.poll_taken(cx, Direction::ServerToClient)) {
@@ -443,5 +447,5 @@ fn poll_write_out(stream: &mut Stream, out: &mut BytesMut, cx: &mut Context<'_>)
     if out.capacity() > 0 {
         *out = BytesMut::new();
     }
-    Poll::Ready(Ok(()))
+    stream.poll_flush(cx)
 }

@@ -45,14 +45,18 @@ impl AuthError {
 
 /// Asks the client to prove that it knows the password behind `verifier`; gives the keys that it proved it with.
 ///
+/// `end_point` is what a login over TLS can be bound to (SCRAM-SHA-256-PLUS): a client that can do that and was not offered
+/// it says so, and is refused, because somebody in between took the offer away.
+///
 /// With a mock verifier the exchange looks the same and cannot succeed.
 pub async fn authenticate(
     stream: &mut Stream,
     buffer: &mut MessageBuffer,
     user: &str,
     verifier: Verifier,
+    end_point: Option<&[u8]>,
 ) -> Result<ClientKeys, AuthError> {
-    let server = Server::new(verifier, None);
+    let server = Server::new(verifier, end_point.map(<[u8]>::to_vec));
     let mut mechanisms = StringsBuf::new();
     for mechanism in server.mechanisms() {
         mechanisms.push(mechanism)?;
@@ -126,7 +130,8 @@ mod tests {
             socket.write_all(&out).await.expect("it is read");
             (seen, socket)
         };
-        let both = async { tokio::join!(authenticate(&mut stream, &mut buffer, user, verifier), client) };
+        let both =
+            async { tokio::join!(authenticate(&mut stream, &mut buffer, user, verifier, None), client) };
         let both = tokio::time::timeout(std::time::Duration::from_secs(30), both).await;
         let (result, (seen, _socket)) = both.expect("neither side waits for the other");
         (seen, result)

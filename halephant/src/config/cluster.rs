@@ -6,6 +6,7 @@ use super::findings::Reported;
 use super::kind::{AuthQuery, FROM_10_MILLISECONDS, FROM_MILLISECOND, FROM_ZERO, Identifier, Node};
 use super::pool;
 use super::problem::{Problem, Quoted};
+use super::tls;
 use crate::admin::CONSOLE_DATABASE;
 use crate::auth::settings::AuthSettings;
 use crate::server::settings::NodeSettings;
@@ -53,11 +54,13 @@ fn node(cluster: &mut Table<'_>) -> Result<NodeSettings, Reported> {
     let admin_user = cluster.text("admin_user", "halephant", Identifier);
     let admin_database = cluster.text("admin_database", "postgres", Identifier);
     let connect_timeout = cluster.text("connect_timeout", "5s", FROM_MILLISECOND);
+    let tls = cluster.table("tls", tls::server_leg);
     Ok(NodeSettings {
         nodes: nodes?,
         admin_user: admin_user?,
         admin_database: admin_database?,
         connect_timeout: connect_timeout?,
+        tls: tls?,
     })
 }
 

@@ -226,14 +226,26 @@ impl<'d> Table<'d> {
         key: &'static str,
         placeholder: &'static str,
         kind: K,
+        read: impl FnMut(String, &mut Table<'d>) -> Result<T, Reported>,
+    ) -> Result<Vec<Result<T, Reported>>, Reported> {
+        let values = self.optional_tables(key, placeholder, kind, read)?;
+        if values.is_empty() {
+            let header = format!("{}.{placeholder}", join(&self.path, key));
+            return Err(self.wrong(Problem::NothingIn { what: key, header }));
+        }
+        Ok(values)
+    }
+
+    /// As [`tables`](Self::tables), where there may be none.
+    pub(super) fn optional_tables<K: Kind<Value = String>, T>(
+        &mut self,
+        key: &'static str,
+        placeholder: &'static str,
+        kind: K,
         mut read: impl FnMut(String, &mut Table<'d>) -> Result<T, Reported>,
     ) -> Result<Vec<Result<T, Reported>>, Reported> {
         self.known.push(key);
         let tables = self.child(key, "a table")?;
-        let Some(entries) = tables.entries.filter(|entries| !entries.is_empty()) else {
-            let header = format!("{}.{placeholder}", tables.path);
-            return Err(self.wrong(Problem::NothingIn { what: key, header }));
-        };
         let read_one = |(key, _): Entry<'d>| {
             let name = kind.parse(key.get_ref()).map_err(|problem| tables.wrong_at(key.get_ref(), problem));
             let mut child = tables.child(key.get_ref(), "a table")?;
@@ -243,7 +255,7 @@ impl<'d> Table<'d> {
             child.finish();
             name.and(value)
         };
-        Ok(entries.iter().map(read_one).collect())
+        Ok(tables.entries.into_iter().flatten().map(read_one).collect())
     }
 
     /// The raw table `key`, for questions about names; `None` where there is none.

@@ -4,6 +4,7 @@ use super::problem::{EndpointError, Problem, Quoted};
 use crate::net::NodeAddress;
 use crate::net::address::{overlap, parse_listen_address};
 use http::Uri;
+use rustls::pki_types::ServerName;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -265,6 +266,25 @@ impl Item for Node {
 
     fn duplicate(_: &NodeAddress, other: String) -> Problem {
         Problem::DuplicateNode { other }
+    }
+}
+
+/// A name that TLS tells a server by; with `wildcard`, `*` may stand for its first label.
+pub(super) struct HostName {
+    pub(super) wildcard: bool,
+}
+
+impl Kind for HostName {
+    type Value = String;
+    const EXAMPLE: &'static str = "db.example.com";
+
+    fn parse(&self, text: &str) -> Result<String, Problem> {
+        let name = text.strip_prefix("*.").filter(|_| self.wildcard).unwrap_or(text);
+        match ServerName::try_from(name) {
+            Ok(ServerName::DnsName(_)) => Ok(text.to_owned()),
+            Ok(ServerName::IpAddress(_)) if !self.wildcard => Ok(text.to_owned()),
+            _ => Err(Problem::HostName(Quoted::new(text))),
+        }
     }
 }
 

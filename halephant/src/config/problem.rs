@@ -2,6 +2,9 @@
 
 use crate::net::address::AddressError;
 use crate::pool::settings::RoleLimits;
+use crate::tls::TlsMode;
+use crate::tls::file::FileError;
+use crate::tls::identity::IdentityError;
 use std::fmt;
 use std::time::Duration;
 
@@ -98,6 +101,22 @@ pub enum Problem {
         "the min_connections of its users come to {role} = {sum}, above its max_connections ({role} = {max})"
     )]
     MinSumAboveMax { role: &'static str, sum: u64, max: u32 },
+    #[error("is missing; mode = \"{}\" needs it", .0.as_str())]
+    NeededBy(TlsMode),
+    #[error("is missing; {0} needs it")]
+    NeededWith(&'static str),
+    #[error("has no effect without TLS; remove it or set mode")]
+    WithoutTls,
+    #[error("cannot be kept where connections may be in the clear; set mode = \"require\" or above")]
+    BindingInTheClear,
+    #[error("is {0}; it must be a host name such as \"db.example.com\"")]
+    HostName(Quoted),
+    #[error("{0}")]
+    File(#[source] FileError),
+    #[error("{0}")]
+    Identity(#[source] IdentityError),
+    #[error("cannot be used: {0}")]
+    Tls(#[source] rustls::Error),
     #[error("does not apply to a pool in session mode; remove it or set mode = \"transaction\"")]
     ListenModeInSession,
 }

@@ -6,6 +6,7 @@ use super::kind::{
     AbsolutePath, Choice, Credit, Endpoint, FROM_MILLISECOND, FROM_ZERO, FilePath, Identifier, Item, Label,
     Listen,
 };
+use super::tls;
 use crate::admin::AdminSettings;
 use crate::proxy::settings::ServerSettings;
 use crate::splice::settings::{SpliceMode, SpliceSettings};
@@ -39,6 +40,7 @@ pub(super) fn server(
     let shutdown_timeout = server.text("shutdown_timeout", "30s", FROM_ZERO);
     let checkout_timeout = server.text("checkout_timeout", "30s", FROM_MILLISECOND);
     let max_prepared_statements = server.integer("max_prepared_statements", 0, 0..=PREPARED_STATEMENTS_MAX);
+    let tls = server.table("tls", tls::client_leg);
     let settings = || {
         Ok(ServerSettings {
             listen: listen?,
@@ -47,6 +49,7 @@ pub(super) fn server(
             shutdown_timeout: shutdown_timeout?,
             checkout_timeout: checkout_timeout?,
             max_prepared_statements: max_prepared_statements?,
+            tls: tls?,
         })
     };
     (settings(), checkout_timeout)

@@ -6,6 +6,9 @@ mod errors;
 mod values;
 
 use super::{Config, parse};
+use halephant_harness::certificates::{Authority, Subject, write};
+use std::sync::LazyLock;
+use tempfile::TempDir;
 
 /// The least that is a configuration.
 const LEAST: &str = "
@@ -17,6 +20,22 @@ nodes = [\"pg-1:5432\"]
 #[track_caller]
 fn valid(text: &str) -> Config {
     parse(text, "halephant.toml").unwrap_or_else(|errors| panic!("{errors}"))
+}
+
+/// `text` with the files that it names where they are: the example's are made, for its paths to hold something.
+fn with_files(text: &str) -> String {
+    static FILES: LazyLock<TempDir> = LazyLock::new(|| {
+        let directory = tempfile::tempdir().unwrap();
+        let authority = Authority::new("root").unwrap();
+        for name in ["server", "shop", "client"] {
+            let identity = authority.issue(&Subject::new(name, &[])).unwrap();
+            identity.write(directory.path(), name).unwrap();
+        }
+        write(&directory.path().join("root.crt"), &authority.certificate).unwrap();
+        write(&directory.path().join("root.crl"), &authority.revoke(&[]).unwrap()).unwrap();
+        directory
+    });
+    text.replace("/etc/halephant/tls", FILES.path().to_str().unwrap())
 }
 
 /// The errors of `text` behind the text itself, for a snapshot.

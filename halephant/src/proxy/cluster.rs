@@ -114,8 +114,9 @@ impl Upstream {
     /// Opens a connection without waiting in line.
     async fn open_own(&self, node: &NodeAddress, login: Login<'_>) -> Result<ServerConnection, OpenError> {
         let credentials = self.credentials(node, login.database, login.role);
-        let timeout = self.settings.load().connect_timeout;
-        open(node, login, &credentials, &self.keys, &self.before_connect, timeout).await
+        let settings = self.settings();
+        let tls = settings.tls.made();
+        open(node, login, &credentials, &self.keys, tls, &self.before_connect, settings.connect_timeout).await
     }
 
     fn logins(&self, node: &NodeAddress) -> Arc<Semaphore> {

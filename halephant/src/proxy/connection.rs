@@ -145,7 +145,10 @@ async fn opening_and_login(
 ) -> Result<Option<(LoggedIn, StartupRequest)>, Refused> {
     let mut buffer = MessageBuffer::default();
     let opening = match stream {
-        Some(stream) => read_opening(stream, &mut buffer).await?,
+        Some(stream) => {
+            let acceptor = state.config.server.tls.made();
+            read_opening(stream, &mut buffer, acceptor.map(AsRef::as_ref)).await?
+        }
         None => return Ok(None),
     };
     let request = match opening {

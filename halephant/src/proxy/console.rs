@@ -59,7 +59,7 @@ pub async fn admit(
     let verifier = if is_known { find_verifier(state, &request.user).await } else { None };
     let can_succeed = verifier.is_some();
     let verifier = verifier.unwrap_or_else(|| mock_verifier(state, &request.user));
-    auth::authenticate(open, buffer, &request.user, verifier).await?;
+    auth::authenticate(open, buffer, &request.user, verifier, request.end_point()).await?;
     if !can_succeed {
         return Err(AuthError::Failed { user: request.user.clone() }.into());
     }

@@ -4,6 +4,7 @@ use super::settings::{ClusterConfig, Config};
 use crate::pool::settings::{ListenMode, PoolMode, PoolSettings, RoleLimits, UserSettings};
 use crate::splice::settings::SpliceMode;
 use crate::telemetry::settings::{LogFormat, LogLevel, QueryText};
+use crate::tls::{ClientLegSettings, ServerLegSettings, TlsMode};
 use serde_json::{Map, Value, json};
 use std::time::Duration;
 
@@ -26,6 +27,7 @@ pub fn effective(config: &Config) -> Value {
             "shutdown_timeout": duration(config.server.shutdown_timeout),
             "checkout_timeout": duration(config.server.checkout_timeout),
             "max_prepared_statements": config.server.max_prepared_statements,
+            "tls": client_leg(&config.server.tls.settings),
         },
         "logging": { "format": log_format(config.logging.format), "level": log_level(config.logging.level) },
         "admin": {
@@ -59,12 +61,47 @@ fn cluster(settings: &ClusterConfig) -> Value {
         "admin_user": settings.node.admin_user,
         "admin_database": settings.node.admin_database,
         "connect_timeout": duration(settings.node.connect_timeout),
+        "tls": server_leg(&settings.node.tls.settings),
         "auth": { "query": settings.auth.query, "cache_ttl": duration(settings.auth.cache_ttl) },
         "topology": {
             "interval": duration(settings.topology.interval),
             "timeout": duration(settings.topology.timeout),
         },
         "pool": pools,
+    })
+}
+
+/// Without TLS no key of it may be there.
+fn client_leg(settings: &ClientLegSettings) -> Option<Value> {
+    let identity = settings.identity.as_ref()?;
+    let sni = settings
+        .sni
+        .iter()
+        .map(|(host, files)| (host.clone(), json!({ "certificate": files.certificate, "key": files.key })));
+    Some(json!({
+        "mode": settings.mode.as_str(),
+        "certificate": identity.certificate,
+        "key": identity.key,
+        "ca": settings.trust.as_ref().map(|trust| &trust.ca),
+        "crl": settings.trust.as_ref().and_then(|trust| trust.crl.as_ref()),
+        "min_version": settings.min_version.as_str(),
+        "sni": sni.collect::<Map<_, _>>(),
+    }))
+}
+
+fn server_leg(settings: &ServerLegSettings) -> Option<Value> {
+    (settings.mode != TlsMode::Disable).then(|| {
+        json!({
+            "mode": settings.mode.as_str(),
+            "ca": settings.trust.as_ref().map(|trust| &trust.ca),
+            "crl": settings.trust.as_ref().and_then(|trust| trust.crl.as_ref()),
+            "certificate": settings.identity.as_ref().map(|identity| &identity.certificate),
+            "key": settings.identity.as_ref().map(|identity| &identity.key),
+            "server_name": settings.server_name,
+            "sni": settings.sni,
+            "min_version": settings.min_version.as_str(),
+            "channel_binding": if settings.requires_binding { "require" } else { "prefer" },
+        })
     })
 }
 

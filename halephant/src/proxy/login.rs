@@ -193,12 +193,13 @@ async fn authenticate(
             "the user is not configured for the database"
         );
         let verifier = mock_verifier(state, &request.user);
-        auth::authenticate(stream, buffer, &request.user, verifier).await?;
+        auth::authenticate(stream, buffer, &request.user, verifier, request.end_point()).await?;
         return Err(AuthError::Failed { user: request.user.clone() }.into());
     };
     let role = served.pool.user_settings(user).role();
     let verifier = verifier(state, &served, &request.user, role).await;
-    let keys = match auth::authenticate(stream, buffer, &request.user, verifier.clone()).await {
+    let end_point = request.end_point();
+    let keys = match auth::authenticate(stream, buffer, &request.user, verifier.clone(), end_point).await {
         Ok(keys) => keys,
         Err(error) => {
             served.cluster.verifiers.suspect(role);

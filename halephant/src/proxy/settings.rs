@@ -6,6 +6,7 @@ use crate::pool::settings::PoolSettings;
 use crate::server::settings::NodeSettings;
 use crate::splice::settings::SpliceSettings;
 use crate::telemetry::settings::{LoggingSettings, OtelSettings};
+use crate::tls::ClientLeg;
 use crate::topology::settings::TopologySettings;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -45,4 +46,5 @@ pub struct ServerSettings {
     pub checkout_timeout: Duration,
     /// Distinct prepared statements kept over all pools; 0 means no limit.
     pub max_prepared_statements: usize,
+    pub tls: ClientLeg,
 }

@@ -6,7 +6,9 @@ use crate::wire::{MessageBuffer, ReadError, Stream};
 use bytes::{Bytes, BytesMut};
 use halephant_protocol::backend::{self, Authentication, ErrorFields};
 use halephant_protocol::frontend::{PasswordMessage, SaslInitialResponse, SaslResponse};
-use halephant_protocol::scram::{Challenge, Client, ClientKeys, ITERATIONS_MAX, Nonce, SaltedPassword};
+use halephant_protocol::scram::{
+    Challenge, Client, ClientKeys, ITERATIONS_MAX, Nonce, SCRAM_SHA_256_PLUS, SaltedPassword,
+};
 use halephant_protocol::{EncodeError, md5};
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -84,14 +86,23 @@ pub(super) struct Dialog<'a> {
     pub(super) buffer: &'a mut MessageBuffer,
     pub(super) credentials: &'a Credentials,
     pub(super) cache: &'a KeyCache,
+    /// The server's certificate, where the connection is encrypted: what SCRAM-SHA-256-PLUS binds to.
+    pub(super) end_point: Option<Vec<u8>>,
+    pub(super) requires_binding: bool,
 }
 
 impl Dialog<'_> {
     /// Answers the server until it says AuthenticationOk.
     pub(super) async fn authenticate(&mut self) -> Result<(), OpenError> {
+        let mut bound = false;
         loop {
             let body = self.read_request().await?;
-            match self.parse(&body)? {
+            let request = self.parse(&body)?;
+            // Who is in between could ask for a password in the clear, or for nothing at all.
+            if self.requires_binding && !bound && !matches!(request, Authentication::Sasl { .. }) {
+                return Err(OpenError::NoBinding { node: self.node.to_owned() });
+            }
+            match request {
                 Authentication::Ok => return Ok(()),
                 Authentication::CleartextPassword => {
                     let password = self.password()?;
@@ -104,7 +115,7 @@ impl Dialog<'_> {
                 }
                 Authentication::Sasl { mechanisms } => {
                     let offered: Vec<&str> = mechanisms.iter().collect();
-                    self.scram(&offered).await?;
+                    bound = self.scram(&offered).await?;
                 }
                 other => {
                     return Err(OpenError::Method { node: self.node.to_owned(), method: other.name() });
@@ -113,12 +124,18 @@ impl Dialog<'_> {
         }
     }
 
-    async fn scram(&mut self, offered: &[&str]) -> Result<(), OpenError> {
+    /// Whether the login is bound to the connection.
+    async fn scram(&mut self, offered: &[&str]) -> Result<bool, OpenError> {
         let nonce = Nonce::generate().map_err(|error| self.broken(error))?;
-        let client = Client::choose(offered.iter().copied(), None, nonce).ok_or_else(|| {
+        let end_point = self.end_point.clone();
+        let client = Client::choose(offered.iter().copied(), end_point, nonce).ok_or_else(|| {
             OpenError::Method { node: self.node.to_owned(), method: "SASL without SCRAM-SHA-256" }
         })?;
         let mechanism = client.mechanism();
+        let bound = mechanism == SCRAM_SHA_256_PLUS;
+        if self.requires_binding && !bound {
+            return Err(OpenError::NoBinding { node: self.node.to_owned() });
+        }
         let (state, first) = client.client_first();
         let mut out = BytesMut::new();
         SaslInitialResponse { mechanism, data: Some(first.as_bytes()) }
@@ -141,7 +158,8 @@ impl Dialog<'_> {
         let Authentication::SaslFinal { data } = self.parse(&body)? else {
             return Err(self.broken("AuthenticationSASLFinal was due"));
         };
-        state.server_final(data).map_err(|error| self.broken(error))
+        state.server_final(data).map_err(|error| self.broken(error))?;
+        Ok(bound)
     }
 
     /// The keys a client brought, if they are for this salt; else those of the password.

@@ -1,8 +1,11 @@
 //! Cancelling what a server connection is doing.
 
+use crate::net::NodeAddress;
 use crate::secret::Secret;
+use crate::tls::Connector;
+use crate::wire::Stream;
 use bytes::BytesMut;
-use halephant_protocol::startup::CancelRequest;
+use halephant_protocol::startup::{self, CancelRequest, ENCRYPTION_REFUSED, SSL_ACCEPTED};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -27,6 +30,8 @@ pub struct CancelTarget {
     secret_key: Secret<Vec<u8>>,
     in_flight: AtomicUsize,
     landed: Notify,
+    /// How the connection itself is encrypted.
+    connector: Option<Arc<Connector>>,
 }
 
 /// A cancel on its way; made before the connection can change hands.
@@ -42,7 +47,14 @@ impl CancelTarget {
             secret_key: Secret::new(secret_key.to_vec()),
             in_flight: AtomicUsize::new(0),
             landed: Notify::new(),
+            connector: None,
         }
+    }
+
+    /// Cancels go over TLS: the key is as good as the connection to whoever reads it.
+    #[must_use]
+    pub fn over(self, connector: Arc<Connector>) -> Self {
+        Self { connector: Some(connector), ..self }
     }
 
     /// The node as the configuration names it.
@@ -95,13 +107,43 @@ impl CancelInFlight {
         CancelRequest { process_id: target.process_id, secret_key: target.secret_key.expose() }
             .encode(&mut packet)
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
-        let mut stream = TcpStream::connect(target.address).await?;
+        let stream = TcpStream::connect(target.address).await?;
+        let mut stream = match &target.connector {
+            None => Stream::Tcp(stream),
+            Some(connector) => encrypt(stream, connector, target.node()).await?,
+        };
         stream.write_all(&packet).await?;
         stream.shutdown().await?;
         // PostgreSQL sends nothing; what a hostile server sends is dropped.
         let mut sink = [0; 64];
         while stream.read(&mut sink).await? > 0 {}
         Ok(())
+    }
+}
+
+/// A node that spoke TLS when the connection was made and does not now gets no key.
+async fn encrypt(mut stream: TcpStream, connector: &Connector, node: &str) -> io::Result<Stream> {
+    if !ask_for_tls(&mut stream).await? {
+        return Err(io::Error::new(io::ErrorKind::ConnectionRefused, "the server does not offer TLS"));
+    }
+    let host = node.parse::<NodeAddress>().map(|address| address.host).unwrap_or_default();
+    let (stream, _) = connector.connect(stream, &host).await.map_err(io::Error::other)?;
+    Ok(Stream::Tls(Box::new(stream)))
+}
+
+/// Sends SSLRequest; `false`: the server has no TLS. One byte is read and no more: what somebody in between puts behind
+/// it is the handshake's to refuse.
+pub(super) async fn ask_for_tls(stream: &mut TcpStream) -> io::Result<bool> {
+    let mut request = BytesMut::new();
+    startup::encode_ssl_request(&mut request);
+    stream.write_all(&request).await?;
+    match stream.read_u8().await? {
+        SSL_ACCEPTED => Ok(true),
+        ENCRYPTION_REFUSED => Ok(false),
+        // An ErrorResponse cannot be believed here, and is not passed on (CVE-2024-10977).
+        _ => {
+            Err(io::Error::new(io::ErrorKind::InvalidData, "the answer to SSLRequest is neither yes nor no"))
+        }
     }
 }
 

@@ -63,7 +63,7 @@ impl ServerConnection {
     ///
     /// With `ask_kernel`, the kernel is asked even when the reactor has not reported anything yet.
     pub fn is_alive(&mut self, ask_kernel: bool) -> bool {
-        if ask_kernel && !self.peek_finds_data().unwrap_or(true) {
+        if ask_kernel && !self.stream.holds_input() && !self.peek_finds_data().unwrap_or(true) {
             return true;
         }
         loop {

@@ -1,5 +1,6 @@
 //! Why a server connection could not be opened or used.
 
+use crate::tls::TlsError;
 use crate::wire::ReadError;
 use halephant_protocol::SqlState;
 use halephant_protocol::backend::ErrorFields;
@@ -48,6 +49,12 @@ pub enum OpenError {
     Method { node: String, method: &'static str },
     #[error("{node} broke the protocol: {reason}")]
     Protocol { node: String, reason: String },
+    #[error("{node} does not offer TLS")]
+    NoTls { node: String },
+    #[error("no encrypted connection to {node}: {source}")]
+    Tls { node: String, source: TlsError },
+    #[error("{node} offers no SCRAM-SHA-256-PLUS, and channel_binding is \"require\"")]
+    NoBinding { node: String },
     #[error("connection to {node} was lost: {source}")]
     Lost { node: String, source: ReadError },
 }
@@ -63,6 +70,8 @@ impl OpenError {
             Self::NoCredentials { .. } => "no_credentials",
             Self::Method { .. } => "authentication_method",
             Self::Protocol { .. } => "protocol",
+            Self::NoTls { .. } | Self::Tls { .. } => "tls",
+            Self::NoBinding { .. } => "channel_binding",
             Self::Lost { .. } => "lost",
         }
     }
@@ -74,6 +83,8 @@ impl OpenError {
                 matches!(&error.sqlstate.class(), b"28" | b"3D" | b"42" | b"22" | b"0A")
             }
             Self::NoCredentials { .. } | Self::Method { .. } | Self::Protocol { .. } => true,
+            Self::NoTls { .. } | Self::NoBinding { .. } => true,
+            Self::Tls { source, .. } => !matches!(source, TlsError::Io(_)),
             _ => false,
         }
     }
@@ -85,6 +96,8 @@ impl OpenError {
             Self::NoCredentials { .. } => SqlState::INVALID_PASSWORD,
             Self::Method { .. } => SqlState::INVALID_AUTHORIZATION_SPECIFICATION,
             Self::Protocol { .. } => SqlState::PROTOCOL_VIOLATION,
+            Self::NoBinding { .. } => SqlState::INVALID_AUTHORIZATION_SPECIFICATION,
+            Self::NoTls { .. } | Self::Tls { .. } => SqlState::CONNECTION_FAILURE,
             Self::Resolve { .. } | Self::Connect { .. } | Self::Timeout { .. } | Self::Lost { .. } => {
                 SqlState::CONNECTION_FAILURE
             }

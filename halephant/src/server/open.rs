@@ -1,19 +1,22 @@
 //! Opening a server connection: resolve, connect, StartupMessage, authentication, up to the first ReadyForQuery.
 
 use super::authenticate::{Credentials, Dialog, KeyCache, LOGIN_BODY_BYTES_MAX};
-use super::cancel::CancelTarget;
+use super::cancel::{CancelTarget, ask_for_tls};
 use super::connection::ServerConnection;
 use super::error::OpenError;
 use super::parameters::ReportedParameters;
 use super::settings::ParameterSettings;
 use crate::net::{BeforeConnect, NodeAddress, dial};
+use crate::tls::{Connector, TlsMode};
 use crate::wire::{MessageBuffer, ReadError, Stream};
 use bytes::BytesMut;
+use halephant_protocol::SqlState;
 use halephant_protocol::backend::{self, BackendKeyData, TransactionStatus};
 use halephant_protocol::startup::{ProtocolVersion, encode_startup_message};
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpStream;
 
@@ -38,16 +41,99 @@ pub async fn open(
     login: Login<'_>,
     credentials: &Credentials,
     cache: &KeyCache,
+    tls: Option<&Arc<Connector>>,
     before: &BeforeConnect,
     timeout: Duration,
 ) -> Result<ServerConnection, OpenError> {
     let opening = async {
-        let (stream, address) = connect(node, before).await?;
-        log_in(&node.to_string(), stream, address, login, credentials, cache).await
+        let (first, second) = Attempt::sequence(tls);
+        match (open_once(node, first, login, credentials, cache, before).await, second) {
+            (Err(error), Some(second)) if is_about_encryption(&error) => {
+                open_once(node, second, login, credentials, cache, before).await
+            }
+            (outcome, _) => outcome,
+        }
     };
     tokio::time::timeout(timeout, opening)
         .await
         .unwrap_or_else(|_| Err(OpenError::Timeout { node: node.to_string(), after: timeout }))
+}
+
+async fn open_once(
+    node: &NodeAddress,
+    attempt: Attempt,
+    login: Login<'_>,
+    credentials: &Credentials,
+    cache: &KeyCache,
+    before: &BeforeConnect,
+) -> Result<ServerConnection, OpenError> {
+    let (stream, address) = connect(node, before).await?;
+    let channel = encrypt(node, stream, attempt).await?;
+    log_in(&node.to_string(), channel, address, login, credentials, cache).await
+}
+
+/// One way to connect.
+#[derive(Clone, Debug)]
+enum Attempt {
+    Plain,
+    /// A server without TLS will do as well.
+    Preferred(Arc<Connector>),
+    Required(Arc<Connector>),
+}
+
+impl Attempt {
+    /// The first way, and another where that does not work. libpq's order: `allow` asks for TLS where the server wants
+    /// it, `prefer` does without.
+    fn sequence(tls: Option<&Arc<Connector>>) -> (Self, Option<Self>) {
+        let Some(tls) = tls else { return (Self::Plain, None) };
+        let connector = || Arc::clone(tls);
+        match tls.mode() {
+            TlsMode::Disable => (Self::Plain, None),
+            TlsMode::Allow => (Self::Plain, Some(Self::Required(connector()))),
+            TlsMode::Prefer => (Self::Preferred(connector()), Some(Self::Plain)),
+            TlsMode::Require | TlsMode::VerifyCa | TlsMode::VerifyFull => (Self::Required(connector()), None),
+        }
+    }
+}
+
+/// Whether a connection that is encrypted, or is not, might get on where this one did not: a password that is wrong is
+/// wrong on both.
+fn is_about_encryption(error: &OpenError) -> bool {
+    match error {
+        OpenError::Tls { .. } | OpenError::NoTls { .. } => true,
+        OpenError::Refused { error, .. } => error.sqlstate == SqlState::INVALID_AUTHORIZATION_SPECIFICATION,
+        _ => false,
+    }
+}
+
+/// A connection before its login.
+struct Channel {
+    stream: Stream,
+    /// What the login can be bound to.
+    end_point: Option<Vec<u8>>,
+    /// How it was encrypted, if it was: cancels go the same way.
+    connector: Option<Arc<Connector>>,
+}
+
+async fn encrypt(node: &NodeAddress, mut stream: TcpStream, attempt: Attempt) -> Result<Channel, OpenError> {
+    let (connector, required) = match attempt {
+        Attempt::Plain => {
+            return Ok(Channel { stream: Stream::Tcp(stream), end_point: None, connector: None });
+        }
+        Attempt::Preferred(connector) => (connector, false),
+        Attempt::Required(connector) => (connector, true),
+    };
+    let failed = |source| OpenError::Tls { node: node.to_string(), source };
+    if !ask_for_tls(&mut stream).await.map_err(|error| failed(error.into()))? {
+        return if required {
+            Err(OpenError::NoTls { node: node.to_string() })
+        } else {
+            Ok(Channel { stream: Stream::Tcp(stream), end_point: None, connector: None })
+        };
+    }
+    let (stream, end_point) = connector.connect(stream, &node.host).await.map_err(failed)?;
+    let stream = Stream::Tls(Box::new(stream));
+    Ok(Channel { stream, end_point, connector: Some(connector) })
 }
 
 /// The name is resolved each time; every address that it stands for is tried.
@@ -59,13 +145,14 @@ async fn connect(node: &NodeAddress, before: &BeforeConnect) -> Result<(TcpStrea
 
 async fn log_in(
     node: &str,
-    stream: TcpStream,
+    channel: Channel,
     address: SocketAddr,
     login: Login<'_>,
     credentials: &Credentials,
     cache: &KeyCache,
 ) -> Result<ServerConnection, OpenError> {
-    let mut stream = Stream::Tcp(stream);
+    let Channel { mut stream, end_point, connector } = channel;
+    let requires_binding = connector.as_ref().is_some_and(|connector| connector.requires_binding());
     let mut buffer = MessageBuffer::default();
     let mut packet = BytesMut::new();
     let options = login.parameters.options_text();
@@ -78,10 +165,22 @@ async fn log_in(
         .write_all(&packet)
         .await
         .map_err(|error| OpenError::Lost { node: node.to_owned(), source: ReadError::Io(error) })?;
-    let mut dialog =
-        Dialog { node, role: login.role, stream: &mut stream, buffer: &mut buffer, credentials, cache };
+    let mut dialog = Dialog {
+        node,
+        role: login.role,
+        stream: &mut stream,
+        buffer: &mut buffer,
+        credentials,
+        cache,
+        end_point,
+        requires_binding,
+    };
     dialog.authenticate().await?;
     let (cancel, reported) = first_ready(&mut dialog, address).await?;
+    let cancel = match connector {
+        Some(connector) => cancel.over(connector),
+        None => cancel,
+    };
     Ok(ServerConnection::new(stream, cancel, reported))
 }
 

@@ -1,6 +1,7 @@
 //! How a cluster's nodes are reached and as whom.
 
 use crate::net::NodeAddress;
+use crate::tls::ServerLeg;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ pub struct NodeSettings {
     pub admin_user: String,
     pub admin_database: String,
     pub connect_timeout: Duration,
+    pub tls: ServerLeg,
 }
 
 /// `[cluster.<name>.pool.<database>.user.<name>.parameters]`: sent in the StartupMessage.

@@ -1,5 +1,6 @@
 //! One connection's byte stream, whatever carries it.
 
+use crate::tls::TlsStream;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -12,6 +13,7 @@ use tokio::net::TcpStream;
 #[derive(Debug)]
 pub enum Stream {
     Tcp(TcpStream),
+    Tls(Box<TlsStream>),
     /// What is left of a stream that could not be moved.
     Closed,
 }
@@ -26,16 +28,35 @@ impl Stream {
         let mut buffer = ReadBuf::new(buffer);
         match self {
             Self::Tcp(stream) => ready!(Pin::new(stream).poll_read(cx, &mut buffer))?,
+            Self::Tls(stream) => return stream.poll_read(cx, buffer.initialized_mut()),
             Self::Closed => return Poll::Ready(Err(closed())),
         }
         Poll::Ready(Ok(buffer.filled().len()))
     }
 
-    /// Writes what the transport takes of `bytes`. `Pending` registers the task.
+    /// Writes what the transport takes of `bytes`. An encrypted stream may keep a part of what it took: see
+    /// [`poll_flush`](Self::poll_flush). `Pending` registers the task.
     pub fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self {
             Self::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Tls(stream) => stream.poll_write(cx, bytes),
             Self::Closed => Poll::Ready(Err(closed())),
+        }
+    }
+
+    /// Hands everything that was written to the kernel. `Pending` registers the task.
+    pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tls(stream) => stream.poll_flush(cx),
+            Self::Tcp(_) | Self::Closed => Poll::Ready(Ok(())),
+        }
+    }
+
+    /// Whether [`poll_flush`](Self::poll_flush) has nothing to do.
+    pub fn is_flushed(&self) -> bool {
+        match self {
+            Self::Tls(stream) => stream.is_flushed(),
+            Self::Tcp(_) | Self::Closed => true,
         }
     }
 
@@ -43,6 +64,7 @@ impl Stream {
     pub fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tls(stream) => stream.poll_shutdown(cx),
             Self::Closed => Poll::Ready(Err(closed())),
         }
     }
@@ -51,6 +73,7 @@ impl Stream {
     pub fn try_read(&mut self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
         let read = match self {
             Self::Tcp(stream) => stream.try_read(buffer),
+            Self::Tls(stream) => return stream.try_read(buffer),
             Self::Closed => Err(closed()),
         };
         match read {
@@ -74,7 +97,7 @@ impl Stream {
             }
             bytes = &bytes[written..];
         }
-        Ok(())
+        std::future::poll_fn(|cx| self.poll_flush(cx)).await
     }
 
     pub async fn shutdown(&mut self) -> io::Result<()> {
@@ -85,30 +108,50 @@ impl Stream {
     pub fn adopt(&mut self) -> io::Result<()> {
         match std::mem::replace(self, Self::Closed) {
             Self::Tcp(stream) => *self = Self::Tcp(TcpStream::from_std(stream.into_std()?)?),
+            Self::Tls(stream) => *self = Self::Tls(Box::new(stream.adopt()?)),
             Self::Closed => return Err(closed()),
         }
         Ok(())
+    }
+
+    /// The socket of a stream that is not encrypted yet, for a handshake on it; what is left is closed.
+    pub fn take_tcp(&mut self) -> io::Result<TcpStream> {
+        match std::mem::replace(self, Self::Closed) {
+            Self::Tcp(stream) => Ok(stream),
+            Self::Tls(_) | Self::Closed => Err(closed()),
+        }
+    }
+
+    /// The stream as a TCP socket whose bytes are the protocol's own: what the kernel path can relay. `None`: encrypted, or
+    /// closed.
+    pub fn as_plain_fd(&self) -> Option<BorrowedFd<'_>> {
+        match self {
+            Self::Tcp(stream) => Some(stream.as_fd()),
+            Self::Tls(_) | Self::Closed => None,
+        }
+    }
+
+    /// Something has arrived that nobody has taken and of which the kernel does not know.
+    pub fn holds_input(&self) -> bool {
+        match self {
+            Self::Tls(stream) => stream.holds_input(),
+            Self::Tcp(_) | Self::Closed => false,
+        }
     }
 
     /// The descriptor, for socket options and for asking the kernel; it stays the stream's.
     pub fn as_fd(&self) -> io::Result<BorrowedFd<'_>> {
         match self {
             Self::Tcp(stream) => Ok(stream.as_fd()),
+            Self::Tls(stream) => Ok(stream.tcp().as_fd()),
             Self::Closed => Err(closed()),
-        }
-    }
-
-    /// The descriptor of a stream whose bytes are the protocol's own; `None` where something is between the two.
-    pub fn as_plain_fd(&self) -> Option<BorrowedFd<'_>> {
-        match self {
-            Self::Tcp(stream) => Some(stream.as_fd()),
-            Self::Closed => None,
         }
     }
 
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
         match self {
             Self::Tcp(stream) => stream.peer_addr(),
+            Self::Tls(stream) => stream.tcp().peer_addr(),
             Self::Closed => Err(closed()),
         }
     }
@@ -116,6 +159,7 @@ impl Stream {
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         match self {
             Self::Tcp(stream) => stream.local_addr(),
+            Self::Tls(stream) => stream.tcp().local_addr(),
             Self::Closed => Err(closed()),
         }
     }

@@ -1,6 +1,7 @@
 //! What tests, benchmarks and the demo run against: throw-away PostgreSQL clusters, the proxy as a process, and the
 //! client programs. Blocking throughout; every wait has a deadline.
 
+pub mod certificates;
 pub mod command;
 pub mod cpu;
 pub mod deadline;

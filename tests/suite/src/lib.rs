@@ -10,6 +10,7 @@ pub mod script;
 pub mod scripts;
 pub mod soak;
 pub mod stage;
+pub mod tunnel;
 
 pub use client::{Client, Refused, Silence};
 pub use message::Message;

@@ -1,6 +1,6 @@
 //! The documentation and the example say what the code does.
 
-use super::valid;
+use super::{valid, with_files};
 use crate::config::findings::{Field, Findings};
 use crate::config::parse_noting;
 use crate::config::reload::RESTART;
@@ -17,12 +17,19 @@ nodes = ['pg-1:5432']
 [cluster.main.pool.app]
 max_connections = { primary = 1 }
 [cluster.main.pool.app.user.app]
+[server.tls]
+mode = 'require'
+certificate = '/etc/halephant/tls/server.crt'
+key = '/etc/halephant/tls/server.key'
+[server.tls.sni.'shop.example.com']
+certificate = '/etc/halephant/tls/shop.crt'
+key = '/etc/halephant/tls/shop.key'
 ";
 
 /// The keys that the code knows.
 fn fields_of(text: &str) -> BTreeSet<Field> {
     let findings = Findings::default();
-    parse_noting(text, &findings).unwrap();
+    parse_noting(&with_files(text), &findings).unwrap();
     findings.fields.into_inner().into_iter().collect()
 }
 
@@ -93,17 +100,20 @@ fn the_pages_own_example_is_valid() {
 
 /// A setting of the example that is commented out: `#key = value`.
 fn commented_out(line: &str) -> Option<&str> {
-    line.strip_prefix('#').filter(|rest| rest.starts_with(|first: char| first.is_ascii_alphabetic()))
+    line.strip_prefix('#')
+        .filter(|rest| rest.starts_with(|first: char| first == '[' || first.is_ascii_alphabetic()))
 }
 
 /// `cluster.main.pool.shop` as the code names the section: `cluster.<name>.pool.<database>`.
 fn pattern(section: &str) -> String {
+    let section = section.replace("\"shop.example.com\"", "shop");
     let mut parts = section.split('.');
     let mut pattern = Vec::new();
     while let Some(part) = parts.next() {
         pattern.push(part);
         let placeholder = match part {
             "cluster" | "user" => "<name>",
+            "sni" => "<host>",
             "pool" => "<database>",
             _ => continue,
         };
@@ -118,7 +128,7 @@ fn pattern(section: &str) -> String {
 fn the_example_is_valid_as_it_is_and_with_every_setting() {
     valid(EXAMPLE);
     let every: Vec<_> = EXAMPLE.lines().map(|line| commented_out(line).unwrap_or(line)).collect();
-    let config = valid(&every.join("\n"));
+    let config = valid(&with_files(&every.join("\n")));
     assert!(config.otel.endpoint.is_some() && config.admin.listen.is_some(), "nothing was commented out");
 }
 
@@ -128,7 +138,7 @@ fn the_example_shows_every_key_and_the_true_defaults() {
     let mut section = String::new();
     let mut shown = BTreeSet::from([("limits".to_owned(), "primary"), ("limits".to_owned(), "replica")]);
     for line in EXAMPLE.lines() {
-        if let Some(header) = line.strip_prefix('[') {
+        if let Some(header) = commented_out(line).unwrap_or(line).strip_prefix('[') {
             section = pattern(header.trim_end_matches(']'));
         }
         let Some((key, value)) = commented_out(line).unwrap_or(line).split_once(" = ") else { continue };

@@ -1,6 +1,6 @@
 //! What the admin API shows as the configuration in force is a configuration, and the same one.
 
-use super::{LEAST, valid};
+use super::{LEAST, valid, with_files};
 use crate::config::parse;
 use crate::proxy::effective::effective;
 
@@ -17,11 +17,11 @@ fn is_read_back_as_the_same() {
     let uncommented: Vec<_> = EXAMPLE
         .lines()
         .map(|line| match line.strip_prefix('#') {
-            Some(rest) if rest.starts_with(|first: char| first.is_ascii_alphabetic()) => rest,
+            Some(rest) if rest.starts_with(|first: char| first == '[' || first.is_ascii_alphabetic()) => rest,
             _ => line,
         })
         .collect();
-    for text in [LEAST, EXAMPLE, &uncommented.join("\n")] {
+    for text in [LEAST, EXAMPLE, &with_files(&uncommented.join("\n"))] {
         let text_of_it = written(text);
         let again = parse(&text_of_it, "effective").unwrap_or_else(|errors| panic!("{errors}\n{text_of_it}"));
         assert_eq!(again, valid(text), "{text_of_it}");

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::account::Account;
 use super::node::Node;
 use super::{Binaries, replica, template};
+use crate::certificates::Identity;
 use crate::scratch::Scratch;
 use crate::{Login, process, tree, wait_for};
 
@@ -150,6 +151,7 @@ pub struct Builder {
     roles: Vec<(Role, String)>,
     databases: Vec<(String, String)>,
     hba: Vec<String>,
+    files: Vec<(String, String)>,
 }
 
 impl Builder {
@@ -199,6 +201,19 @@ impl Builder {
         self
     }
 
+    /// A file of the data directory, by its name there.
+    #[must_use]
+    pub fn file(mut self, name: &str, text: &str) -> Self {
+        self.files.push((name.into(), text.into()));
+        self
+    }
+
+    /// `ssl = on`, with this certificate.
+    #[must_use]
+    pub fn tls(self, identity: &Identity) -> Self {
+        self.file("server.crt", &identity.certificate).file("server.key", &identity.key).setting("ssl", "on")
+    }
+
     /// Makes and starts it; returns when the replicas stream.
     pub fn start(self) -> Result<Cluster> {
         let account = Account::for_server();
@@ -210,6 +225,9 @@ impl Builder {
         template::create(&binaries, account, scratch.path(), primary.data())?;
         primary.include_settings()?;
         primary.write_file("pg_hba.conf", &self.hba_text())?;
+        for (name, text) in &self.files {
+            primary.write_file(name, text)?;
+        }
         let settings = SETTINGS.iter().map(|(name, value)| (*name, *value));
         for (name, value) in settings.chain(self.settings.iter().map(|(name, value)| (&**name, &**value))) {
             if name != "wal_keep_size" || binaries.version.major >= 13 {

@@ -4,6 +4,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use nix::sys::signal::Signal;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -143,6 +144,8 @@ impl Node {
     pub fn write_file(&self, name: &str, text: &str) -> Result<()> {
         let path = self.data.join(name);
         fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+        // It may be a private key.
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
         self.account.own(&path)
     }
 

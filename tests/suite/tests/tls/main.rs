@@ -1,0 +1,7 @@
+//! TLS on both legs, with PostgreSQL and libpq as the referees.
+
+mod binding;
+mod clients;
+mod matrix;
+mod pki;
+mod sessions;
