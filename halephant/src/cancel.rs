@@ -75,6 +75,14 @@ impl SessionHandle {
         &self.client
     }
 
+    /// The node of the server connection that it has.
+    pub fn node(&self) -> Option<String> {
+        match &*self.running() {
+            Running::On(target) => Some(target.node().to_owned()),
+            Running::Nothing | Running::Waiting => None,
+        }
+    }
+
     fn running(&self) -> MutexGuard<'_, Running> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -31,6 +31,10 @@ pub enum OrderError {
     Unknown { what: &'static str, name: String },
     #[error("the reload was rejected ({outcome}); the log says why, and nothing changed")]
     ReloadRejected { outcome: &'static str },
+    #[error("the kernel path is not in use: {0}")]
+    NoKernelPath(&'static str),
+    #[error("the kernel path had a fault and stays off until the process is started again")]
+    KernelFault,
     #[error("{0} took too long; it goes on")]
     Timeout(&'static str),
 }
@@ -52,6 +56,9 @@ pub trait Control: Source {
 
     /// Closes every server connection of a pool, or of all, as soon as nobody has it.
     fn reconnect(&self, database: Option<&str>) -> Result<(), OrderError>;
+
+    /// Switches the kernel path on or off.
+    fn switch_splice(&self, on: bool) -> Result<(), OrderError>;
 
     /// Gives a node no more work, or work again; `node` as the lists show it.
     fn drain(&self, node: &str, draining: bool) -> Result<(), OrderError>;

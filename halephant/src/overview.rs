@@ -2,12 +2,15 @@
 
 mod collect;
 pub mod instruments;
+mod kernel_path;
 pub mod rows;
 
 pub use collect::{clients, clusters, nodes, pools, queues, servers};
+pub use kernel_path::kernel_path;
 
 use crate::cancel::Sessions;
 use crate::pool::Pool;
+use crate::splice::Splice;
 use crate::telemetry::metrics::ProcessMetrics;
 use crate::topology::Cluster;
 use std::sync::Arc;
@@ -21,6 +24,9 @@ pub trait Source: Send + Sync + 'static {
     fn pools(&self) -> Vec<Arc<Pool>>;
 
     fn sessions(&self) -> Arc<Sessions>;
+
+    /// The kernel path, where it was started; why not, where it was not.
+    fn splice(&self) -> Result<Splice, &'static str>;
 
     fn process(&self) -> Arc<ProcessMetrics>;
 

@@ -1,7 +1,7 @@
 //! The lists under `/admin/`, and the instruments.
 
 use super::server::View;
-use crate::overview::rows::{ClientRow, ClusterRow, NodeRow, PoolRow, QueueRow, ServerRow};
+use crate::overview::rows::{ClientRow, ClusterRow, KernelPathRow, NodeRow, PoolRow, QueueRow, ServerRow};
 use crate::overview::{self, instruments};
 use crate::telemetry::prometheus;
 use axum::Json;
@@ -43,6 +43,12 @@ pub(super) async fn clients(State(view): State<View>) -> Json<Vec<ClientRow>> {
 #[utoipa::path(get, path = "/admin/queues", tag = "admin", responses((status = 200, body = Vec<QueueRow>)))]
 pub(super) async fn queues(State(view): State<View>) -> Json<Vec<QueueRow>> {
     Json(overview::queues(&*view.0))
+}
+
+/// The kernel path: whether it is on, and what it moved for which node
+#[utoipa::path(get, path = "/admin/splice", tag = "admin", responses((status = 200, body = KernelPathRow)))]
+pub(super) async fn splice(State(view): State<View>) -> Json<KernelPathRow> {
+    Json(overview::kernel_path(&*view.0))
 }
 
 /// The effective configuration, every default filled in

@@ -15,6 +15,7 @@ pub(super) const SHOWN: &[(&str, Shown, &str)] = &[
     ("queues", Shown::Queues, "who waits for a server connection, and for how long"),
     ("stats", Shown::Stats, "counts and times of each pool since it was made"),
     ("config", Shown::Config, "the configuration in force"),
+    ("splice", Shown::Splice, "the kernel path, and what it moved for which node"),
     ("pins", Shown::Pins, "clients that keep their server connection, and why"),
 ];
 
@@ -26,6 +27,8 @@ pub(super) const ORDERS: &[(&str, &str)] = &[
     ("KILL CLIENT id", "end a client's session now"),
     ("DRAIN node", "give a node no more work; what runs goes on to the end of its transaction"),
     ("UNDRAIN node", "give it work again"),
+    ("SPLICE ON", "use the kernel path again"),
+    ("SPLICE OFF", "take every session off the kernel path"),
     ("RELOAD", "read the configuration again"),
     ("SHUTDOWN", "let transactions finish, then end"),
 ];
@@ -42,6 +45,7 @@ pub(super) enum Shown {
     Queues,
     Stats,
     Config,
+    Splice,
     Pins,
 }
 
@@ -57,6 +61,8 @@ pub(super) enum Command {
         node: String,
         draining: bool,
     },
+    /// On or off.
+    Splice(bool),
     Reload,
     Shutdown,
     /// What drivers send of their own accord: taken, and without effect. Its command tag.
@@ -113,6 +119,9 @@ fn parse_words(words: &[String]) -> Result<Command, CommandError> {
         ["undrain", _, ..] => (Command::Drain { node: words[1].clone(), draining: false }, 2),
         ["drain"] => return missing("DRAIN", "a node as SHOW NODES lists it"),
         ["undrain"] => return missing("UNDRAIN", "a node as SHOW NODES lists it"),
+        ["splice", "on", ..] => (Command::Splice(true), 2),
+        ["splice", "off", ..] => (Command::Splice(false), 2),
+        ["splice", ..] => return missing("SPLICE", "ON or OFF"),
         ["reload", ..] => (Command::Reload, 1),
         ["shutdown", ..] => (Command::Shutdown, 1),
         ["set", ..] => (Command::Nothing("SET"), words.len()),
@@ -205,6 +214,7 @@ mod tests {
         let drain = |draining| Command::Drain { node: "pg-1:5432".into(), draining };
         check("DRAIN pg-1:5432", &[drain(true)]);
         check("Undrain \"pg-1:5432\"; RELOAD;Shutdown", &[drain(false), Command::Reload, Command::Shutdown]);
+        check("SPLICE on; splice OFF", &[Command::Splice(true), Command::Splice(false)]);
         let app = || Some("My App".to_owned());
         check("PAUSE; pause 'My App'", &[Command::Pause(None), Command::Pause(app())]);
         check("Resume; RESUME \"My App\"", &[Command::Resume(None), Command::Resume(app())]);
@@ -220,6 +230,7 @@ mod tests {
         assert_eq!(error("SHOW pools now"), "\"now\" is not expected here");
         assert_eq!(error("PAUSE a b"), "\"b\" is not expected here");
         assert_eq!(error("KILL CLIENT x"), "KILL CLIENT needs an id as SHOW CLIENTS lists it");
+        assert_eq!(error("SPLICE maybe"), "SPLICE needs ON or OFF");
         assert_eq!(error("KILL"), "KILL needs CLIENT and an id");
         assert_eq!(error("DRAIN"), "DRAIN needs a node as SHOW NODES lists it");
         assert_eq!(error("SHOW pools; 'x"), "a quotation mark or comment does not end");

@@ -43,6 +43,7 @@ pub(super) async fn execute(
         Command::KillClient(id) => done(control.kill(*id), "KILL"),
         Command::Drain { node, draining: true } => done(control.drain(node, true), "DRAIN"),
         Command::Drain { node, draining: false } => done(control.drain(node, false), "UNDRAIN"),
+        Command::Splice(on) => done(control.switch_splice(*on), "SPLICE"),
         Command::Reload => done(control.reload().await, "RELOAD"),
         Command::Shutdown => {
             control.shut_down();
@@ -55,6 +56,7 @@ fn report(error: OrderError) -> ErrorReport {
     let sqlstate = match error {
         OrderError::Unknown { .. } => SqlState::UNDEFINED_OBJECT,
         OrderError::ReloadRejected { .. } => SqlState::CONFIG_FILE_ERROR,
+        OrderError::NoKernelPath(_) | OrderError::KernelFault => SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE,
         OrderError::Timeout(_) => SqlState::QUERY_CANCELED,
     };
     ErrorReport::error(sqlstate, error.to_string())

@@ -2,6 +2,7 @@
 
 use super::command::{ORDERS, SHOWN, Shown};
 use super::table::{Row, Table};
+use crate::overview::rows::KernelPathRow;
 use crate::overview::{self, Source};
 use serde_json::Value;
 use std::net::SocketAddr;
@@ -75,6 +76,8 @@ pub(super) fn columns(shown: Shown) -> &'static [&'static str] {
             "transactions",
             "received",
             "sent",
+            "spliced",
+            "kernel_path",
         ],
         Shown::Queues => &["cluster", "database", "user", "role", "depth", "maxwait", "checkout_timeout"],
         Shown::Stats => &[
@@ -92,6 +95,20 @@ pub(super) fn columns(shown: Shown) -> &'static [&'static str] {
             "cluster",
         ],
         Shown::Config => &["key", "value"],
+        Shown::Splice => &[
+            "state",
+            "cluster",
+            "node",
+            "sessions",
+            "bytes_to_server",
+            "bytes_to_client",
+            "messages_to_server",
+            "messages_to_client",
+            "transactions",
+            "reclaims",
+            "stalls",
+            "reason",
+        ],
         Shown::Pins => &["id", "user", "database", "reason", "request_time", "remote_pid", "cluster"],
     }
 }
@@ -108,6 +125,7 @@ pub(super) fn show(shown: Shown, source: &dyn Source) -> Table {
         Shown::Queues => queues(source),
         Shown::Stats => stats(source),
         Shown::Config => config(source),
+        Shown::Splice => splice(source),
         Shown::Pins => pins(source),
     };
     Table { columns: columns(shown), rows }
@@ -227,6 +245,8 @@ fn clients(source: &dyn Source) -> Vec<Row> {
             text(row.transactions),
             text(row.received_bytes),
             text(row.sent_bytes),
+            text(row.spliced),
+            text(row.kernel_path),
         ]
     };
     overview::clients(source).into_iter().map(row).collect()
@@ -284,6 +304,35 @@ fn flatten(path: &str, value: &Value, rows: &mut Vec<Row>) {
         Value::String(value) => rows.push(vec![text(path), text(value)]),
         other => rows.push(vec![text(path), text(other)]),
     }
+}
+
+/// A row for each node; one without a node where the kernel path was not started.
+fn splice(source: &dyn Source) -> Vec<Row> {
+    let KernelPathRow { active, reason, nodes, .. } = overview::kernel_path(source);
+    let state = if active { "on" } else { "off" };
+    let row = |row: overview::rows::KernelNodeRow| {
+        vec![
+            text(state),
+            text(row.cluster),
+            text(row.node),
+            text(row.sessions),
+            text(row.bytes_to_server),
+            text(row.bytes_to_client),
+            text(row.messages_to_server),
+            text(row.messages_to_client),
+            text(row.transactions.values().sum::<u64>()),
+            text(row.reclaims.values().sum::<u64>()),
+            text(row.stalls),
+            reason.clone(),
+        ]
+    };
+    if nodes.is_empty() {
+        let mut only = vec![text(state)];
+        only.resize(columns(Shown::Splice).len() - 1, None);
+        only.push(reason);
+        return vec![only];
+    }
+    nodes.into_iter().map(row).collect()
 }
 
 fn pins(source: &dyn Source) -> Vec<Row> {

@@ -2,7 +2,7 @@
 
 use super::Source;
 use super::rows::{ClientRow, ClusterRow, NodeRow, PoolRow, QueueRow, ServerRow};
-use crate::cancel::{ClientState, SessionHandle};
+use crate::cancel::{ClientState, KernelPath, SessionHandle};
 use crate::net::Role;
 use crate::pool::Pool;
 use crate::pool::settings::PoolMode;
@@ -125,11 +125,14 @@ pub fn servers(source: &dyn Source) -> Vec<ServerRow> {
 pub fn clients(source: &dyn Source) -> Vec<ClientRow> {
     let mut handles = source.sessions().all();
     handles.sort_by_key(|handle| (handle.client().connected, handle.process_id()));
-    handles.iter().map(|handle| client(handle)).collect()
+    let is_killed = source.splice().is_ok_and(|splice| splice.is_killed());
+    handles.iter().map(|handle| client(handle, is_killed)).collect()
 }
 
-fn client(handle: &SessionHandle) -> ClientRow {
+/// `is_killed`: the kernel path is switched off.
+fn client(handle: &SessionHandle, is_killed: bool) -> ClientRow {
     let (stats, activity) = (handle.client(), handle.client().activity());
+    let kernel_path = if is_killed { KernelPath::Off } else { activity.kernel_path };
     let details = &stats.details;
     let role = details.role.map(Role::as_str);
     let waiting = activity.state == ClientState::Waiting;
@@ -147,6 +150,8 @@ fn client(handle: &SessionHandle) -> ClientRow {
         waiting_for: waiting
             .then(|| format!("a connection to a {} for pool {}", role.unwrap_or("node"), details.database)),
         pin: activity.pin,
+        spliced: matches!(kernel_path, KernelPath::On(_)),
+        kernel_path: kernel_path.as_str(),
         server_process_id: activity.server_process_id,
         transactions: activity.transactions,
         received_bytes: activity.received_bytes,

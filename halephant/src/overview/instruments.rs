@@ -8,7 +8,9 @@ pub use names::ALL;
 
 use super::Source;
 use super::collect::{nodes_of, of_cluster, role_text};
+use super::kernel_path::{of_nodes, reclaims, statuses};
 use crate::cancel::ClientState;
+use crate::net::NodeAddress;
 use crate::pool::Pool;
 use crate::pool::snapshot::PoolSnapshot;
 use crate::telemetry::instrument::{Attributes, Family};
@@ -16,7 +18,8 @@ use crate::telemetry::metrics::{Distribution, PoolTotals};
 use crate::topology::{Cluster, NodeIndex};
 use names::{
     ACCEPTED, CLIENTS, CONNECTIONS, CONNECTIONS_MAX, CREATE_TIME, ERRORS, HEALTHY, LAG, PINS, QUEUE_DEPTH,
-    RELAYED, RELOADS, STATEMENTS, TRANSACTIONS, WAIT_DURATION, WAIT_TIME,
+    RELAYED, RELOADS, SPLICED_BYTES, SPLICED_MESSAGES, SPLICED_RECLAIMS, SPLICED_SESSIONS, SPLICED_STALLS,
+    SPLICED_TRANSACTIONS, STATEMENTS, TRANSACTIONS, WAIT_DURATION, WAIT_TIME,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -31,6 +34,7 @@ pub fn families(source: &dyn Source) -> Vec<Family> {
     families.extend(health(source));
     families.push(clients(source));
     families.extend(process(source));
+    families.extend(spliced(source));
     families
 }
 
@@ -128,8 +132,9 @@ fn counters(pools: &[PoolView]) -> [Family; 3] {
         for (reason, count) in &view.totals.pins {
             pins.count(view.with([("reason", (*reason).to_owned())]), *count);
         }
-        let directions = [("to_server", view.totals.received_bytes), ("to_client", view.totals.sent_bytes)];
-        for (direction, count) in directions {
+        for (direction, count) in
+            DIRECTIONS.into_iter().zip([view.totals.received_bytes, view.totals.sent_bytes])
+        {
             bytes.count(view.with([("direction", direction.to_owned())]), count);
         }
     }
@@ -190,4 +195,52 @@ fn process(source: &dyn Source) -> [Family; 2] {
     let mut accepted = Family::new(ACCEPTED);
     accepted.count(vec![], metrics.accepted.total());
     [reloads, accepted]
+}
+
+/// Of the kernel path; nothing where it was not started.
+fn spliced(source: &dyn Source) -> [Family; 6] {
+    let mut families = [
+        SPLICED_BYTES,
+        SPLICED_MESSAGES,
+        SPLICED_TRANSACTIONS,
+        SPLICED_SESSIONS,
+        SPLICED_RECLAIMS,
+        SPLICED_STALLS,
+    ]
+    .map(Family::new);
+    let Ok(splice) = source.splice() else { return families };
+    let [bytes, messages, transactions, sessions, reclaimed, stalls] = &mut families;
+    for of_node in of_nodes(source, &splice) {
+        let with = |more: Option<(&'static str, &str)>| {
+            let mut attributes = vec![("halephant.cluster", of_node.cluster.clone())];
+            attributes.extend(named_attributes(&of_node.node));
+            attributes.extend(more.map(|(key, value)| (key, value.to_owned())));
+            attributes
+        };
+        let counters = &of_node.counters;
+        for (way, direction) in DIRECTIONS.into_iter().enumerate() {
+            bytes.count(with(Some(("direction", direction))), counters.bytes[way]);
+            messages.count(with(Some(("direction", direction))), counters.messages[way]);
+        }
+        for (status, count) in statuses(counters) {
+            transactions.count(with(Some(("status", status))), count);
+        }
+        for (reason, count) in reclaims(counters) {
+            reclaimed.count(with(Some(("reason", reason))), count);
+        }
+        sessions.count(with(None), of_node.sessions.into());
+        stalls.count(with(None), counters.stalls());
+    }
+    families
+}
+
+/// By the numbers that the kernel's counters have.
+const DIRECTIONS: [&str; 2] = ["to_server", "to_client"];
+
+/// Of a node by its name; nodes that came too late for counters of their own have one name together.
+fn named_attributes(node: &str) -> Attributes {
+    match node.parse::<NodeAddress>() {
+        Ok(address) => vec![("server.address", address.host), ("server.port", address.port.to_string())],
+        Err(_) => vec![("server.address", node.to_owned())],
+    }
 }

@@ -1,6 +1,7 @@
 //! The rows that the admin API and the console show: shapes and units.
 
 use serde::Serialize;
+use std::collections::BTreeMap;
 use utoipa::ToSchema;
 
 /// A primary and its replicas.
@@ -104,6 +105,11 @@ pub struct ClientRow {
     pub waiting_for: Option<String>,
     /// Why it keeps its server connection over transactions, if it does.
     pub pin: Option<&'static str>,
+    /// The kernel moves its bytes, in one direction or both.
+    pub spliced: bool,
+    /// Between which sockets, if it does; else why not: `off` (not tried, or not in use), `no_plain_tcp`, `policy`, `full` or
+    /// `failed`.
+    pub kernel_path: &'static str,
     pub server_process_id: Option<u32>,
     pub transactions: u64,
     pub received_bytes: u64,
@@ -122,4 +128,49 @@ pub struct QueueRow {
     pub oldest_wait_seconds: f64,
     /// Seconds after which a waiting client is told so.
     pub checkout_timeout_seconds: f64,
+}
+
+/// The kernel path.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub struct KernelPathRow {
+    /// Sessions that can use it do.
+    pub active: bool,
+    /// Why it is not active.
+    pub reason: Option<String>,
+    /// Places in its tables that are taken.
+    pub flows: u32,
+    /// Findings that it does not work as it should; the first one switches it off for good.
+    pub faults: u64,
+    /// What the self-test at start found, by where the two sockets are.
+    pub paths: Vec<KernelSocketsRow>,
+    pub nodes: Vec<KernelNodeRow>,
+}
+
+/// A kind of pair of sockets, and whether the kernel moves bytes between them.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub struct KernelSocketsRow {
+    /// `own_socket`, `client_local`, `server_local` or `colocated`.
+    pub sockets: &'static str,
+    pub to_server: bool,
+    pub to_client: bool,
+    pub reason: String,
+}
+
+/// What the kernel did for the sessions on one node, since the process began.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub struct KernelNodeRow {
+    pub cluster: String,
+    pub node: String,
+    /// Sessions on it now.
+    pub sessions: u32,
+    pub bytes_to_server: u64,
+    pub bytes_to_client: u64,
+    pub messages_to_server: u64,
+    pub messages_to_client: u64,
+    /// Answers by the transaction status that they ended with: `idle`, `in_transaction` or `failed`.
+    pub transactions: BTreeMap<String, u64>,
+    /// Directions that came back to userspace, by why.
+    pub reclaims: BTreeMap<String, u64>,
+    /// Directions that came back because their receiver did not keep up.
+    pub stalls: u64,
 }

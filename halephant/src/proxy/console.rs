@@ -8,6 +8,7 @@ use super::state::State;
 use crate::auth::{self, AuthError};
 use crate::cancel::{ClientDetails, Registration, Signal};
 use crate::console::{self, Control, OrderError, Ordered, Rights};
+use crate::overview::Source;
 use crate::pool::Pool;
 use crate::proxy::settings::Config;
 use crate::startup::StartupRequest;
@@ -181,6 +182,16 @@ impl Control for View {
 
     fn reconnect(&self, database: Option<&str>) -> Result<(), OrderError> {
         self.named(database)?.iter().for_each(|pool| pool.reconnect());
+        Ok(())
+    }
+
+    fn switch_splice(&self, on: bool) -> Result<(), OrderError> {
+        let splice = Source::splice(self).map_err(OrderError::NoKernelPath)?;
+        if !on {
+            splice.kill();
+        } else if !splice.revive() {
+            return Err(OrderError::KernelFault);
+        }
         Ok(())
     }
 

@@ -5,6 +5,8 @@ use super::live::Live;
 use crate::cancel::Sessions;
 use crate::overview::Source;
 use crate::pool::Pool;
+use crate::splice::Splice;
+use crate::splice::settings::SpliceMode;
 use crate::telemetry::metrics::ProcessMetrics;
 use crate::topology::Cluster;
 use std::sync::Arc;
@@ -29,6 +31,14 @@ impl Source for View {
 
     fn sessions(&self) -> Arc<Sessions> {
         Arc::clone(self.0.state().sessions())
+    }
+
+    fn splice(&self) -> Result<Splice, &'static str> {
+        let state = self.0.state();
+        state.shared.splice.clone().ok_or(match state.config.ebpf.mode {
+            SpliceMode::Off => "ebpf.mode is \"off\"",
+            SpliceMode::Auto | SpliceMode::Require => "it does not work on this host; the log says why",
+        })
     }
 
     fn process(&self) -> Arc<ProcessMetrics> {

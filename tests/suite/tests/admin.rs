@@ -16,7 +16,7 @@ const LIMIT: Duration = Duration::from_secs(30);
 /// Asks an API for whatever its document allows, and holds the answers against it.
 const SCHEMATHESIS: &str = "4.15.2";
 const INSTALL_LIMIT: Duration = Duration::from_secs(300);
-const LISTS: [&str; 7] = ["clusters", "nodes", "pools", "servers", "clients", "queues", "config"];
+const LISTS: [&str; 8] = ["clusters", "nodes", "pools", "servers", "clients", "queues", "splice", "config"];
 
 /// A stage with an admin API, and its port. One server connection for each pool.
 fn stage() -> Result<(Stage, u16, Port)> {
@@ -228,4 +228,77 @@ fn schemathesis_finds_nothing() {
     let said =
         format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{said}");
+}
+
+#[test]
+fn the_kernel_path_shows_what_it_moves_and_is_switched_by_the_console() {
+    let port = Port::pick().expect("there is a free one");
+    let number = port.number();
+    let stage = Stage::with(Cluster::builder(), |config| {
+        config.set("admin.listen", format!("127.0.0.1:{number}")).set("admin.users", vec![stage::ROLE])
+    })
+    .expect("it starts");
+    let show = || get(number, "/admin/splice")?.json();
+    let mut console = Client::connect(&stage.transaction().database("halephant")).expect("it may log in");
+    let mut client = Client::connect(&stage.session()).expect("it may log in");
+    if !stage.proxy.log().contains("the kernel path is on") {
+        let shown = show().expect("it answers");
+        assert_eq!(shown["active"], false, "{shown}");
+        assert!(shown["reason"].as_str().is_some_and(|reason| reason.contains("log")), "{shown}");
+        let refused = console.error("SPLICE OFF").expect("an answer");
+        assert_eq!(refused.sqlstate(), "55000");
+        eprintln!("the kernel path does not work here: left out");
+        return;
+    }
+    assert_eq!(show().expect("it answers")["active"], true);
+    let query = "SELECT repeat('x', 10000)";
+    let of_node = |part: &str| show().map(|shown| shown["nodes"][0][part].clone());
+    let moved = || {
+        client.value(query)?;
+        Ok((of_node("bytes_to_client")?.as_u64() > Some(100_000)).then_some(()))
+    };
+    let moved = wait_for("the kernel to move the answers", LIMIT, moved);
+    moved.unwrap_or_else(|error| panic!("{error:#}: {:#}", show().expect("it answers")));
+    assert_eq!(of_node("sessions").expect("it answers"), 1);
+    let row = wait_for_row(number, "clients", |row| row["database"] == stage::SESSION_POOL);
+    assert_eq!(row["spliced"], true, "{row}");
+    assert_ne!(row["kernel_path"], "off", "{row}");
+    let row = wait_for_row(number, "clients", |row| row["database"] == "halephant");
+    assert_eq!((&row["spliced"], &row["kernel_path"]), (&false.into(), &"off".into()));
+    let metrics = get(number, "/metrics").expect("it answers").body;
+    for name in ["bytes", "messages", "transactions", "reclaims", "stalls"] {
+        assert!(
+            metrics.contains(&format!(
+                "\nhalephant_splice_{name}_total{{halephant_cluster=\"main\",server_address=\"127.0.0.1\""
+            )),
+            "{metrics}"
+        );
+    }
+    assert!(
+        metrics
+            .contains("\nhalephant_splice_sessions{halephant_cluster=\"main\",server_address=\"127.0.0.1\""),
+        "{metrics}"
+    );
+
+    let columns = console.values("SHOW SPLICE").expect("it may look");
+    assert_eq!(columns[0], "on", "{columns:?}");
+    assert!(console.query("SPLICE OFF").expect("an answer").iter().all(|message| message.tag != b'E'));
+    assert_eq!(show().expect("it answers")["active"], false);
+    assert_eq!(console.values("SHOW SPLICE").expect("it may look")[0], "off");
+    let userspace = || {
+        client.value(query)?;
+        Ok((of_node("sessions")? == 0).then_some(()))
+    };
+    wait_for("the session to leave the kernel", LIMIT, userspace).expect("it does");
+    let before = of_node("bytes_to_client").expect("it answers");
+    client.value(query).expect("it goes on");
+    assert_eq!(of_node("bytes_to_client").expect("it answers"), before);
+    assert!(console.query("SPLICE ON").expect("an answer").iter().all(|message| message.tag != b'E'));
+    assert_eq!(show().expect("it answers")["active"], true);
+    let mut next = Client::connect(&stage.session()).expect("it may log in");
+    let moved = || {
+        next.value(query)?;
+        Ok((of_node("bytes_to_client")?.as_u64() > before.as_u64()).then_some(()))
+    };
+    wait_for("the kernel to move answers again", LIMIT, moved).expect("it does");
 }

@@ -65,6 +65,9 @@ fn pages_show_what_happens() {
     // The browser's clock runs ahead of the load, so the rate may be any.
     assert_ne!(between("tps"), "–");
     assert_eq!(between("clients"), "16");
+    if stage.proxy.log().contains("the kernel path is on") {
+        assert!(between("bytes-more").contains("in the kernel"), "{}", between("bytes-more"));
+    }
 
     let docs = open(&browser, &format!("http://127.0.0.1:{number}/docs"), "docs").expect("it opens");
     assert!(docs.contains("/admin/clients") && docs.contains("oldest_wait_seconds"), "{docs}");

@@ -21,6 +21,12 @@ pub const ALL: &[Instrument] = &[
     PINS,
     RELAYED,
     ACCEPTED,
+    SPLICED_BYTES,
+    SPLICED_MESSAGES,
+    SPLICED_TRANSACTIONS,
+    SPLICED_SESSIONS,
+    SPLICED_RECLAIMS,
+    SPLICED_STALLS,
 ];
 
 const fn instrument(
@@ -119,4 +125,36 @@ pub(super) const ACCEPTED: Instrument = instrument(
     "{connection}",
     Counter,
     "Connections of clients that were accepted, whatever came of them",
+);
+pub(super) const SPLICED_BYTES: Instrument = instrument(
+    "halephant.splice.bytes",
+    "By",
+    Counter,
+    "Bytes that the kernel moved, to servers or to clients",
+);
+pub(super) const SPLICED_MESSAGES: Instrument =
+    instrument("halephant.splice.messages", "{message}", Counter, "Messages that the kernel moved");
+pub(super) const SPLICED_TRANSACTIONS: Instrument = instrument(
+    "halephant.splice.transactions",
+    "{transaction}",
+    Counter,
+    "Answers that the kernel moved, by the transaction status that they ended with",
+);
+pub(super) const SPLICED_SESSIONS: Instrument = instrument(
+    "halephant.splice.sessions",
+    "{session}",
+    UpDownCounter,
+    "Sessions that are on the kernel path",
+);
+pub(super) const SPLICED_RECLAIMS: Instrument = instrument(
+    "halephant.splice.reclaims",
+    "{reclaim}",
+    Counter,
+    "Directions that came back from the kernel to userspace, by reason",
+);
+pub(super) const SPLICED_STALLS: Instrument = instrument(
+    "halephant.splice.stalls",
+    "{stall}",
+    Counter,
+    "Directions that came back from the kernel because their receiver did not keep up",
 );
