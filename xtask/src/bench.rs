@@ -15,7 +15,7 @@ mod results;
 mod run;
 mod stage;
 mod syscalls;
-mod wire;
+pub mod wire;
 
 use anyhow::{Context, Result};
 use halephant_harness::target;

@@ -5,6 +5,7 @@ mod build_ebpf;
 mod cargo;
 mod debian;
 mod demo;
+mod instructions;
 mod test;
 mod tidy;
 mod vm;
@@ -27,6 +28,8 @@ enum Command {
     BuildEbpf(build_ebpf::Options),
     /// Start PostgreSQL and halephant, measure both, and leave them running until Ctrl-C
     Demo(demo::Options),
+    /// Count the instructions of a transaction and compare them with the committed baseline
+    Instructions(instructions::Options),
     /// Run the whole test suite
     Test(test::Options),
     /// Check what the compiler does not: layers, file headers, names, lengths
@@ -40,6 +43,7 @@ fn main() -> ExitCode {
         Command::Bench(options) => bench::run(&options),
         Command::BuildEbpf(options) => build_ebpf::run(options),
         Command::Demo(options) => demo::run(&options),
+        Command::Instructions(options) => instructions::run(&options),
         Command::Test(options) => test::run(&options),
         Command::Tidy => tidy::run(),
         Command::Vm(options) => vm::run(&options),

@@ -4,7 +4,7 @@ pub mod latencies;
 pub mod window;
 
 pub use latencies::Latencies;
-pub use window::{Measured, Window};
+pub use window::{Measured, Processes, Window};
 
 use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};

@@ -27,6 +27,8 @@ pub enum Figure {
     SyscallsPerTransaction,
     KibPerClientAt1000,
     KibPerClientAt10000,
+    /// CPU time of processes that have nothing to do with the measurement: disturbance.
+    OthersPercent,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +57,7 @@ impl Figure {
             Self::SyscallsPerTransaction => "syscalls/tx",
             Self::KibPerClientAt1000 => "KiB/client at 1,000",
             Self::KibPerClientAt10000 => "KiB/client at 10,000",
+            Self::OthersPercent => "CPU %, others",
         }
     }
 

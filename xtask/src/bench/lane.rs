@@ -89,6 +89,7 @@ impl Lane {
                 Figure::HostUsPerTransaction,
                 Figure::ProgramUsPerTransaction,
                 Figure::SyscallsPerTransaction,
+                Figure::OthersPercent,
             ],
             Work::Bulk(_) => &[Figure::SecondsPerGb, Figure::HostSecondsPerGb, Figure::ProgramSecondsPerGb],
             Work::Idle => &[Figure::KibPerClientAt10000, Figure::KibPerClientAt1000],

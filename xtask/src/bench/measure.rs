@@ -1,7 +1,7 @@
 //! One sample: one program, one lane, once.
 
 use anyhow::{Result, bail};
-use halephant_harness::pgbench::{Length, Measured, Script, Window};
+use halephant_harness::pgbench::{Length, Measured, Processes, Script, Window};
 use halephant_harness::{Pgbench, process, psql, wait_for};
 use nix::sys::signal::Signal;
 use std::process::{Child, Command, Stdio};
@@ -54,9 +54,10 @@ pub fn pgbench(load: &Load) -> Pgbench {
 fn run(stage: &Stage, subject: &Subject, load: &Load, pace: &Pace) -> Result<Measured> {
     let is_slow = load.reconnect || load.script != Script::Select;
     let window = Window { seconds: pace.seconds, sampling: if is_slow { 1.0 } else { SAMPLING } };
-    let watched = subject.pids();
+    let (watched, servers) = (subject.pids(), stage.cluster.server_pids());
+    let processes = Processes { watched: &watched, servers: &servers };
     let measured =
-        pgbench(load).measure(stage.cluster.binaries(), &subject.login, window, &watched, || Ok(()))?;
+        pgbench(load).measure(stage.cluster.binaries(), &subject.login, window, processes, || Ok(()))?;
     refuse_errors(&measured.errors)?;
     Ok(measured)
 }
@@ -72,6 +73,7 @@ fn figures(measured: &Measured, has_program: bool) -> Sample {
     let mut sample = Sample::from([
         (Figure::Tps, measured.tps()),
         (Figure::HostUsPerTransaction, measured.each_us(measured.host)),
+        (Figure::OthersPercent, measured.others_percent()),
     ]);
     if has_program {
         sample.insert(Figure::ProgramUsPerTransaction, measured.each_us(measured.watched));
@@ -145,10 +147,11 @@ fn quiet(command: &mut Command) -> &mut Command {
 /// Eight clients run, first alone, then while many others log in, do one transaction and go.
 fn storm(stage: &Stage, subject: &Subject, pace: &Pace) -> Result<Sample> {
     let binaries = stage.cluster.binaries();
-    let watched = subject.pids();
+    let (watched, servers) = (subject.pids(), stage.cluster.server_pids());
+    let processes = Processes { watched: &watched, servers: &servers };
     let runners = Pgbench { clients: 8, ..Pgbench::default() };
     let window = Window { seconds: pace.seconds, sampling: 1.0 };
-    let calm = runners.measure(binaries, &subject.login, window, &watched, || Ok(()))?;
+    let calm = runners.measure(binaries, &subject.login, window, processes, || Ok(()))?;
     refuse_errors(&calm.errors)?;
 
     let logins = Pgbench {
@@ -161,7 +164,7 @@ fn storm(stage: &Stage, subject: &Subject, pace: &Pace) -> Result<Sample> {
     let mut outcome = None;
     let directory = tempfile::tempdir()?;
     let command = logins.command(binaries, &subject.login, directory.path())?;
-    let stormy = runners.measure(binaries, &subject.login, window, &watched, || {
+    let stormy = runners.measure(binaries, &subject.login, window, processes, || {
         outcome = Some(std::thread::spawn(move || time_of(command)));
         Ok(())
     })?;

@@ -51,6 +51,12 @@ pub struct Options {
     /// halephant's program file; else it is built, in release
     #[arg(long, value_name = "FILE")]
     halephant: Option<PathBuf>,
+    /// Another program file of halephant, measured beside the first: before and after
+    #[arg(long, value_name = "FILE")]
+    baseline: Option<PathBuf>,
+    /// A key of halephant's configuration, as in server.workers=1; may be repeated. Not for --baseline
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
     /// Where results go; else `bench` in the target directory
     #[arg(long, value_name = "DIRECTORY")]
     pub output: Option<PathBuf>,
@@ -76,8 +82,10 @@ pub struct Plan {
     pub quick: bool,
     pub syscalls: bool,
     pub halephant: PathBuf,
-    /// Program files of other poolers, by name.
+    /// Program files beside halephant's, by name.
     pub peers: BTreeMap<&'static str, PathBuf>,
+    /// Of halephant's configuration, beyond what the benchmark needs.
+    pub settings: Vec<(String, toml::Value)>,
     /// As a reader would type it.
     pub command: String,
 }
@@ -128,6 +136,7 @@ impl Options {
                 None => cargo::build_halephant(!self.quick)?,
             },
             peers,
+            settings: self.set.iter().map(|text| setting(text)).collect::<Result<_>>()?,
             command: command_line(),
         })
     }
@@ -178,10 +187,20 @@ impl Options {
             ("odyssey", self.odyssey.clone()),
             ("pgdog", self.pgdog.clone()),
             ("pgcat", self.pgcat.clone()),
+            ("baseline", self.baseline.clone()),
         ];
         let given = given.into_iter().filter_map(|(name, file)| Some((name, file?)));
         given.map(|(name, file)| Ok((name, absolute(&file)?))).collect()
     }
+}
+
+/// A value as TOML has it; what is none is a string.
+fn setting(text: &str) -> Result<(String, toml::Value)> {
+    let (key, value) = text.split_once('=').with_context(|| format!("--set {text:?} has no ="))?;
+    let table: std::result::Result<toml::Table, _> = format!("value = {value}").parse();
+    let value = table.ok().and_then(|mut table| table.remove("value"));
+    let string = || text[key.len() + 1..].into();
+    Ok((key.to_owned(), value.unwrap_or_else(string)))
 }
 
 /// Programs are started in a directory of their own.

@@ -22,6 +22,8 @@ pub enum Program {
     HalephantOwn,
     /// halephant with its kernel path between the client's and PostgreSQL's sockets
     HalephantColocated,
+    /// Another build of halephant, without kernel path and without --set: see --baseline
+    HalephantBaseline,
 }
 
 impl Program {
@@ -37,6 +39,7 @@ impl Program {
             Self::Halephant => "halephant",
             Self::HalephantOwn => "halephant, own-socket",
             Self::HalephantColocated => "halephant, co-located",
+            Self::HalephantBaseline => "halephant, baseline",
         }
     }
 
@@ -47,6 +50,7 @@ impl Program {
             Self::Odyssey => Some("odyssey"),
             Self::Pgdog => Some("pgdog"),
             Self::Pgcat => Some("pgcat"),
+            Self::HalephantBaseline => Some("baseline"),
             _ => None,
         }
     }

@@ -27,7 +27,7 @@ pub fn run(plan: &Plan) -> Result<Results> {
     raise_open_files()?;
     say("starting PostgreSQL and making its tables");
     let scale = if plan.quick { QUICK_SCALE } else { SCALE };
-    let stage = Stage::start(plan.halephant.clone(), plan.peers.clone(), scale)?;
+    let stage = Stage::start(plan, scale)?;
     let mut lanes = Vec::new();
     for (index, lane) in plan.lanes.iter().enumerate() {
         say(&format!("{} of {}: {}", index + 1, plan.lanes.len(), lane.name));
@@ -124,7 +124,7 @@ fn versions(plan: &Plan, stage: &Stage) -> Result<BTreeMap<String, String>> {
         ("PostgreSQL".to_owned(), stage.cluster.binaries().version.to_string()),
         ("halephant".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
     ]);
-    for (name, file) in &plan.peers {
+    for (name, file) in plan.peers.iter().filter(|(name, _)| **name != "baseline") {
         let line = version_line(file)?;
         let number = line.split(' ').find(|word| word.starts_with(|c: char| c.is_ascii_digit()));
         versions.insert((*name).to_owned(), number.unwrap_or(&line).to_owned());

@@ -4,9 +4,10 @@ use anyhow::{Context, Result, bail};
 use halephant_harness::postgres::Binaries;
 use halephant_harness::{Cluster, Login, Proxy, ProxyConfig, pgbench, process};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::lane::{Lane, Mode, SERVER_CONNECTIONS};
+use super::options::Plan;
 use super::peer::{Peer, Server};
 use super::program::Program;
 
@@ -22,6 +23,7 @@ pub struct Stage {
     halephant: PathBuf,
     /// Program files by name.
     peers: BTreeMap<&'static str, PathBuf>,
+    settings: Vec<(String, toml::Value)>,
 }
 
 /// A program that runs, and the way to PostgreSQL through it.
@@ -62,7 +64,7 @@ impl Subject {
 
 impl Stage {
     /// Starts PostgreSQL with pgbench's tables at `scale`.
-    pub fn start(halephant: PathBuf, peers: BTreeMap<&'static str, PathBuf>, scale: u32) -> Result<Self> {
+    pub fn start(plan: &Plan, scale: u32) -> Result<Self> {
         let binaries = Binaries::find_or_install()?;
         let cluster = Cluster::builder()
             .binaries(binaries)
@@ -81,7 +83,12 @@ impl Stage {
         cluster.query(DATABASE, "VACUUM ANALYZE")?;
         // What the first seconds would otherwise pay for.
         cluster.query(DATABASE, "CHECKPOINT")?;
-        Ok(Self { cluster, halephant, peers })
+        Ok(Self {
+            cluster,
+            halephant: plan.halephant.clone(),
+            peers: plan.peers.clone(),
+            settings: plan.settings.clone(),
+        })
     }
 
     pub fn direct(&self) -> Login {
@@ -94,16 +101,27 @@ impl Stage {
         match program {
             Program::Direct => Ok(Subject { login: direct, running: Running::Nothing }),
             Program::Halephant | Program::HalephantOwn | Program::HalephantColocated => {
-                let proxy = Proxy::start_binary(&self.halephant, &self.config(program, lane))?;
-                Ok(Subject { login: proxy.login(direct), running: Running::Halephant(Box::new(proxy)) })
+                let settings = self.settings.iter().cloned();
+                let config =
+                    settings.fold(self.config(program, lane), |config, (key, value)| config.set(&key, value));
+                self.proxy(&self.halephant, &config)
             }
+            Program::HalephantBaseline => self.proxy(self.file(program)?, &self.config(program, lane)),
             peer => {
-                let name = peer.peer().context("it is another's")?;
-                let file = self.peers.get(name).with_context(|| format!("{name} is not here"))?;
-                let peer = Peer::start(peer, file, &self.server(lane)?)?;
+                let peer = Peer::start(peer, self.file(peer)?, &self.server(lane)?)?;
                 Ok(Subject { login: direct.at(peer.port()), running: Running::Peer(peer) })
             }
         }
+    }
+
+    fn proxy(&self, file: &Path, config: &ProxyConfig) -> Result<Subject> {
+        let proxy = Proxy::start_binary(file, config)?;
+        Ok(Subject { login: proxy.login(self.direct()), running: Running::Halephant(Box::new(proxy)) })
+    }
+
+    fn file(&self, program: Program) -> Result<&Path> {
+        let name = program.peer().context("it is halephant")?;
+        Ok(self.peers.get(name).with_context(|| format!("{name} is not here"))?)
     }
 
     fn server(&self, lane: &Lane) -> Result<Server> {

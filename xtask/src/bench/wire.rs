@@ -75,6 +75,29 @@ impl Client {
         self.skip_to_ready()
     }
 
+    /// As [`query`](Self::query), by Parse, Bind, Describe, Execute and Sync.
+    pub fn extended(&mut self, sql: &str) -> Result<u64> {
+        self.send(|bytes| {
+            frontend::parse("", sql, [], bytes)?;
+            let none: [i16; 0] = [];
+            let bound = frontend::bind(
+                "",
+                "",
+                none,
+                [(); 0],
+                |(), _| Ok(postgres_protocol::IsNull::Yes),
+                none,
+                bytes,
+            );
+            bound.map_err(|_| std::io::Error::other("the message is too large"))?;
+            frontend::describe(b'P', "", bytes)?;
+            frontend::execute("", 0, bytes)?;
+            frontend::sync(bytes);
+            Ok(())
+        })?;
+        self.skip_to_ready()
+    }
+
     /// Runs `sql`, a COPY FROM STDIN, with `row` sent `count` times; gives the bytes that were sent.
     pub fn copy_in(&mut self, sql: &str, row: &[u8], count: u64) -> Result<u64> {
         self.send(|bytes| frontend::query(sql, bytes))?;

@@ -1,7 +1,7 @@
 //! The demo's table: pgbench over each way to the server.
 
 use anyhow::{Result, bail};
-use halephant_harness::pgbench::{Measured, Window};
+use halephant_harness::pgbench::{Measured, Processes, Window};
 use halephant_harness::{Cluster, Login, Pgbench, Proxy};
 
 use super::Options;
@@ -19,9 +19,11 @@ struct Row {
 pub fn table(ways: &[(&str, &Login)], cluster: &Cluster, proxy: &Proxy, options: &Options) -> Result<String> {
     let load = Pgbench { clients: options.clients, ..Pgbench::default() };
     let window = Window { seconds: options.seconds, sampling: SAMPLING };
+    let (watched, servers) = ([proxy.pid()?], cluster.server_pids());
+    let processes = Processes { watched: &watched, servers: &servers };
     let mut rows = Vec::new();
     for (name, login) in ways {
-        let measured = load.measure(cluster.binaries(), login, window, &[proxy.pid()?], || Ok(()))?;
+        let measured = load.measure(cluster.binaries(), login, window, processes, || Ok(()))?;
         if !measured.errors.is_empty() {
             bail!("{name}: {}\n{}", measured.errors.join("\n"), proxy.log_tail());
         }
@@ -64,7 +66,7 @@ mod tests {
             latencies: Latencies::from(vec![1250, 9500]),
             host: Duration::from_millis(50),
             watched: Duration::from_micros(12_300),
-            errors: Vec::new(),
+            ..Measured::default()
         };
         let text = render(&[Row { name: "direct".into(), measured }]);
         let row: Vec<&str> = text.lines().nth(1).expect("a row").split_whitespace().collect();

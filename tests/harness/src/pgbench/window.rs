@@ -24,6 +24,13 @@ pub struct Window {
     pub sampling: f64,
 }
 
+/// Whose CPU time is told apart.
+#[derive(Clone, Copy, Debug)]
+pub struct Processes<'a> {
+    pub watched: &'a [u32],
+    pub servers: &'a [u32],
+}
+
 /// What happened within the window.
 #[derive(Clone, Debug, Default)]
 pub struct Measured {
@@ -33,6 +40,8 @@ pub struct Measured {
     /// CPU time of the whole host, and of the processes that were watched.
     pub host: Duration,
     pub watched: Duration,
+    /// CPU time of neither pgbench, nor the watched, nor the servers: what else went on.
+    pub others: Duration,
     /// Every line that reports an error, an aborted client among them.
     pub errors: Vec<String>,
 }
@@ -42,6 +51,12 @@ impl Measured {
         self.transactions / self.time.as_secs_f64()
     }
 
+    /// The part of all CPUs that others had, in percent.
+    pub fn others_percent(&self) -> f64 {
+        let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        100.0 * self.others.as_secs_f64() / (self.time.as_secs_f64() * cpus as f64)
+    }
+
     /// Microseconds of `time` for each transaction.
     pub fn each_us(&self, time: Duration) -> f64 {
         time.as_secs_f64() * 1e6 / self.transactions.max(1.0)
@@ -49,14 +64,14 @@ impl Measured {
 }
 
 impl Pgbench {
-    /// Runs it with a length of its own and measures `window`, and the CPU time of `watched` processes with what is
-    /// below them. `on_start` is called at the window's beginning.
+    /// Runs it with a length of its own and measures `window`, and the CPU time of processes with what is below them.
+    /// `on_start` is called at the window's beginning.
     pub fn measure(
         &self,
         binaries: &Binaries,
         login: &Login,
         window: Window,
-        watched: &[u32],
+        processes: Processes<'_>,
         on_start: impl FnOnce() -> Result<()>,
     ) -> Result<Measured> {
         let directory = tempfile::tempdir()?;
@@ -69,7 +84,7 @@ impl Pgbench {
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
         let mut run = Run::start(pgbench.spawn().context("cannot start pgbench")?)?;
-        run.watch(window, watched, on_start, directory.path())
+        run.watch(window, processes, on_start, directory.path())
     }
 }
 
@@ -85,12 +100,19 @@ struct Edge {
     wall: SystemTime,
     host: Duration,
     watched: Duration,
+    /// pgbench and the servers.
+    rest: Duration,
 }
 
 impl Edge {
-    fn now(watched: &[u32]) -> Result<Self> {
-        let used = watched.iter().map(|pid| cpu::of_tree(*pid)).sum();
-        Ok(Self { wall: SystemTime::now(), host: cpu::of_host()?, watched: used })
+    fn now(processes: Processes<'_>, pgbench: u32) -> Result<Self> {
+        let used = |pids: &[u32]| pids.iter().map(|pid| cpu::of_tree(*pid)).sum::<Duration>();
+        Ok(Self {
+            wall: SystemTime::now(),
+            host: cpu::of_host()?,
+            watched: used(processes.watched),
+            rest: used(processes.servers) + used(&[pgbench]),
+        })
     }
 }
 
@@ -110,12 +132,12 @@ impl Run {
     fn watch(
         &mut self,
         window: Window,
-        watched: &[u32],
+        processes: Processes<'_>,
         on_start: impl FnOnce() -> Result<()>,
         directory: &Path,
     ) -> Result<Measured> {
         let Some(first) = self.progress(Instant::now() + EDGE_LIMIT)? else { return self.failed() };
-        let start = Edge::now(watched)?;
+        let start = Edge::now(processes, self.child.id())?;
         on_start()?;
         let limit = Instant::now() + Duration::from_secs(window.seconds.into()) + EDGE_LIMIT;
         let (mut transactions, mut last) = (0.0, first.seconds);
@@ -124,18 +146,22 @@ impl Run {
             transactions += progress.tps * (progress.seconds - last);
             last = progress.seconds;
         }
-        let end = Edge::now(watched)?;
+        let end = Edge::now(processes, self.child.id())?;
         while self.progress(Instant::now() + EDGE_LIMIT)?.is_some() {}
         let status = process::wait(&mut self.child, "pgbench to end", EDGE_LIMIT)?;
         if !status.success() {
             self.errors.push(format!("pgbench ended with {status}"));
         }
+        let (host, watched) =
+            (end.host.saturating_sub(start.host), end.watched.saturating_sub(start.watched));
+        let rest = end.rest.saturating_sub(start.rest);
         Ok(Measured {
             transactions,
             time: Duration::from_secs_f64(last - first.seconds),
             latencies: Latencies::read(directory, Some((start.wall, end.wall)))?,
-            host: end.host.saturating_sub(start.host),
-            watched: end.watched.saturating_sub(start.watched),
+            host,
+            watched,
+            others: host.saturating_sub(watched + rest),
             errors: std::mem::take(&mut self.errors),
         })
     }

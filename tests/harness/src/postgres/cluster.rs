@@ -136,6 +136,11 @@ impl Cluster {
         self.nodes.iter().filter_map(|node| node.pid().ok()).map(crate::cpu::of_tree).sum()
     }
 
+    /// The servers' first processes.
+    pub fn server_pids(&self) -> Vec<u32> {
+        self.nodes.iter().filter_map(|node| node.pid().ok()).collect()
+    }
+
     /// Every process of the cluster.
     pub fn pids(&self) -> Vec<u32> {
         self.nodes.iter().filter_map(|node| node.pid().ok()).flat_map(process::tree).collect()
