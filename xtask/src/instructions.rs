@@ -9,17 +9,14 @@ mod scenario;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use halephant_harness::Cluster;
 use halephant_harness::postgres::Binaries;
-use halephant_harness::{Cluster, target};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use crate::{cargo, say};
 use baseline::Baseline;
 use scenario::Scenario;
-
-/// Of Cargo.toml: the crates that are counted optimised, the rest not, so that it builds in little time.
-const PROFILE: &str = "instructions";
 
 /// Growth above this fails.
 const BOUND_PERCENT: f64 = 3.0;
@@ -29,6 +26,9 @@ pub struct Options {
     /// Write what is counted down as the new baseline
     #[arg(long)]
     save: bool,
+    /// Count in this program file of halephant instead, whose figures are not those of the baseline
+    #[arg(long, value_name = "FILE")]
+    halephant: Option<PathBuf>,
     /// Show the functions that execute most
     #[arg(long)]
     functions: bool,
@@ -38,7 +38,11 @@ pub fn run(options: &Options) -> Result<()> {
     if !has_valgrind() {
         bail!("valgrind is not installed (Debian: apt-get install valgrind)");
     }
-    let halephant = build()?;
+    let halephant = match &options.halephant {
+        Some(file) => file.canonicalize()?,
+        // As it ships: without link-time optimisation other things are expensive.
+        None => cargo::build_halephant(true)?,
+    };
     let cluster = Cluster::builder()
         .binaries(Binaries::find_or_install()?)
         .role(scenario::ROLE, scenario::PASSWORD)
@@ -71,13 +75,4 @@ fn has_valgrind() -> bool {
     let mut valgrind = Command::new("valgrind");
     valgrind.arg("--version").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     valgrind.status().is_ok_and(|status| status.success())
-}
-
-fn build() -> Result<PathBuf> {
-    say("building halephant for counting");
-    let mut build = cargo::command();
-    build.args(["build", "--quiet", "--profile", PROFILE, "--package", "halephant", "--bin", "halephant"]);
-    build.arg("--target-dir").arg(target::directory());
-    cargo::run(&mut build)?;
-    Ok(target::directory().join(PROFILE).join("halephant"))
 }

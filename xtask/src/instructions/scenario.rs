@@ -104,7 +104,8 @@ fn run(scenario: Scenario, cluster: &Cluster, halephant: &Path, transactions: u3
         bail!("halephant ended with {status} under callgrind\n{}", proxy.log_tail());
     }
     let text = std::fs::read(&output).context("callgrind wrote nothing")?;
-    Ok(callgrind::parse(&String::from_utf8_lossy(&text), "/halephant"))
+    let object = halephant.to_str().context("the program's path is not UTF-8")?;
+    Ok(callgrind::parse(&String::from_utf8_lossy(&text), object))
 }
 
 /// A program that runs halephant under callgrind: what is started takes no arguments of ours.
