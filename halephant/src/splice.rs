@@ -5,7 +5,7 @@
 
 mod capability;
 mod core;
-mod diag;
+pub mod diag;
 pub mod error;
 mod events;
 pub mod flow;

@@ -2,10 +2,11 @@
 #![allow(unsafe_code)]
 
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::sync::{Mutex, PoisonError};
 
-use halephant_common::address::{AF_INET, AF_INET6, FlowKey, is_mapped};
+use halephant_common::address::{AF_INET, AF_INET6, Address, FlowKey, is_mapped, mapped};
 
 const NETLINK_SOCK_DIAG: libc::c_int = 4;
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
@@ -23,6 +24,9 @@ pub struct Memory {
     /// Received and not read, with overhead.
     pub unread: u64,
     pub receive_buffer: u64,
+    /// Written and not acknowledged, with overhead.
+    pub unsent: u64,
+    pub send_buffer: u64,
 }
 
 /// A netlink socket; one question at a time.
@@ -58,6 +62,25 @@ impl Diag {
         match usize::try_from(bytes) {
             Ok(bytes) => Ok(parse(answer.get(..bytes).unwrap_or_default())),
             Err(_) => Err(io::Error::last_os_error()),
+        }
+    }
+}
+
+/// The key of a socket of this network namespace, as [`Diag::memory`] wants it.
+pub fn key_of(local: SocketAddr, remote: SocketAddr) -> FlowKey {
+    FlowKey::new(words(&local), local.port(), words(&remote), remote.port(), 0)
+}
+
+/// Words in network order, as the kernel programs hold them.
+fn words(address: &SocketAddr) -> Address {
+    match address {
+        SocketAddr::V4(v4) => mapped(u32::from_ne_bytes(v4.ip().octets())),
+        SocketAddr::V6(v6) => {
+            let mut words = [0; 4];
+            for (word, bytes) in words.iter_mut().zip(v6.ip().octets().chunks_exact(4)) {
+                *word = u32::from_ne_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+            }
+            words
         }
     }
 }
@@ -108,7 +131,13 @@ fn parse(answer: &[u8]) -> Option<Memory> {
         if half(message, at + 2)? == INET_DIAG_SKMEMINFO {
             let field = |index: usize| word(message, at + 4 + 4 * index).map(u64::from);
             // Received, and received while the socket was locked.
-            return Some(Memory { cookie, unread: field(0)? + field(7)?, receive_buffer: field(1)? });
+            return Some(Memory {
+                cookie,
+                unread: field(0)? + field(7)?,
+                receive_buffer: field(1)?,
+                unsent: field(5)?,
+                send_buffer: field(3)?,
+            });
         }
         at += length.max(4).next_multiple_of(4);
     }
@@ -121,28 +150,10 @@ mod tests {
     use std::net::{TcpListener, TcpStream};
     use std::os::fd::AsFd as _;
 
-    use std::net::SocketAddr;
-
     use crate::splice::socket::cookie;
 
-    /// Address words in network order, as the kernel programs hold them.
-    fn address_words(address: &SocketAddr) -> [u32; 4] {
-        match address {
-            SocketAddr::V4(v4) => halephant_common::address::mapped(u32::from_ne_bytes(v4.ip().octets())),
-            SocketAddr::V6(v6) => {
-                let octets = v6.ip().octets();
-                let mut words = [0; 4];
-                for (word, bytes) in words.iter_mut().zip(octets.chunks_exact(4)) {
-                    *word = u32::from_ne_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
-                }
-                words
-            }
-        }
-    }
-
     fn key(socket: &TcpStream) -> FlowKey {
-        let (local, remote) = (socket.local_addr().unwrap(), socket.peer_addr().unwrap());
-        FlowKey::new(address_words(&local), local.port(), address_words(&remote), remote.port(), 0)
+        key_of(socket.local_addr().unwrap(), socket.peer_addr().unwrap())
     }
 
     #[test]

@@ -6,3 +6,4 @@
 pub mod messages;
 pub mod relay;
 pub mod rig;
+pub mod volume;

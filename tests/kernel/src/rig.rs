@@ -62,6 +62,15 @@ impl Rig {
             if matches!(path, Path::ClientLocal | Path::Colocated) { &self.near } else { &self.far };
         let client = TcpStream::connect(listener.local_addr()?).await?;
         let (accepted, _) = listener.accept().await?;
+        let [dialled, server] = self.server(path).await?;
+        for socket in [&client, &accepted] {
+            socket.set_nodelay(true)?;
+        }
+        Ok([client, accepted, dialled, server])
+    }
+
+    /// The server's side of a session: dialled, server.
+    pub async fn server(&self, path: Path) -> Result<[TcpStream; 2]> {
         let address = self.server.local_addr()?;
         let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
         if matches!(path, Path::ServerLocal | Path::Colocated) {
@@ -69,10 +78,19 @@ impl Rig {
         }
         let dialled = socket.connect(address).await?;
         let (server, _) = self.server.accept().await?;
-        for socket in [&client, &accepted, &dialled, &server] {
+        for socket in [&dialled, &server] {
             socket.set_nodelay(true)?;
         }
-        Ok([client, accepted, dialled, server])
+        Ok([dialled, server])
+    }
+
+    /// Where clients are enrolled by connecting.
+    pub fn near_address(&self) -> Result<SocketAddr> {
+        Ok(self.near.local_addr()?)
+    }
+
+    pub async fn accept_near(&self) -> Result<TcpStream> {
+        Ok(self.near.accept().await?.0)
     }
 
     pub async fn session(&self, path: Path) -> Result<Session> {

@@ -17,8 +17,8 @@ use crate::splice::flow::{Direction, Flow, Sockets};
 use crate::splice::policy::Path;
 use crate::splice::socket;
 
-/// Longest that any step may take.
-const STEP: Duration = Duration::from_secs(2);
+/// Longest that any step may take, on a machine that is busy.
+const STEP: Duration = Duration::from_secs(5);
 /// Longest until FIONREAD counts bytes that are readable.
 const TELL: Duration = Duration::from_millis(200);
 const QUERY: &[u8] = b"Q\0\0\0\x06x\0";
