@@ -3,13 +3,16 @@
 mod collect;
 pub mod instruments;
 mod kernel_path;
+mod prepared;
 pub mod rows;
 
 pub use collect::{clients, clusters, nodes, pools, queues, servers};
 pub use kernel_path::kernel_path;
+pub use prepared::prepared;
 
 use crate::cancel::Sessions;
 use crate::pool::Pool;
+use crate::prepared::Store;
 use crate::splice::Splice;
 use crate::telemetry::metrics::ProcessMetrics;
 use crate::topology::Cluster;
@@ -27,6 +30,9 @@ pub trait Source: Send + Sync + 'static {
 
     /// The kernel path, where it was started; why not, where it was not.
     fn splice(&self) -> Result<Splice, &'static str>;
+
+    /// The prepared statements of all clients.
+    fn statements(&self) -> Arc<Store>;
 
     fn process(&self) -> Arc<ProcessMetrics>;
 

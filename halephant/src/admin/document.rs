@@ -31,6 +31,7 @@ pub(super) fn router() -> Router<View> {
         .routes(routes!(lists::servers))
         .routes(routes!(lists::clients))
         .routes(routes!(lists::queues))
+        .routes(routes!(lists::prepared))
         .routes(routes!(lists::splice))
         .routes(routes!(lists::config))
         .routes(routes!(lists::metrics))

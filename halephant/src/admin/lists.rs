@@ -1,7 +1,9 @@
 //! The lists under `/admin/`, and the instruments.
 
 use super::server::View;
-use crate::overview::rows::{ClientRow, ClusterRow, KernelPathRow, NodeRow, PoolRow, QueueRow, ServerRow};
+use crate::overview::rows::{
+    ClientRow, ClusterRow, KernelPathRow, NodeRow, PoolRow, PreparedRow, QueueRow, ServerRow,
+};
 use crate::overview::{self, instruments};
 use crate::telemetry::prometheus;
 use axum::Json;
@@ -43,6 +45,12 @@ pub(super) async fn clients(State(view): State<View>) -> Json<Vec<ClientRow>> {
 #[utoipa::path(get, path = "/admin/queues", tag = "admin", responses((status = 200, body = Vec<QueueRow>)))]
 pub(super) async fn queues(State(view): State<View>) -> Json<Vec<QueueRow>> {
     Json(overview::queues(&*view.0))
+}
+
+/// The prepared statements of all clients in transaction mode, without their literals
+#[utoipa::path(get, path = "/admin/prepared", tag = "admin", responses((status = 200, body = PreparedRow)))]
+pub(super) async fn prepared(State(view): State<View>) -> Json<PreparedRow> {
+    Json(overview::prepared(&*view.0))
 }
 
 /// The kernel path: whether it is on, and what it moved for which node

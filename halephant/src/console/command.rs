@@ -15,6 +15,7 @@ pub(super) const SHOWN: &[(&str, Shown, &str)] = &[
     ("queues", Shown::Queues, "who waits for a server connection, and for how long"),
     ("stats", Shown::Stats, "counts and times of each pool since it was made"),
     ("config", Shown::Config, "the configuration in force"),
+    ("prepared", Shown::Prepared, "prepared statements of clients in transaction mode, without literals"),
     ("splice", Shown::Splice, "the kernel path, and what it moved for which node"),
     ("pins", Shown::Pins, "clients that keep their server connection, and why"),
 ];
@@ -45,6 +46,7 @@ pub(super) enum Shown {
     Queues,
     Stats,
     Config,
+    Prepared,
     Splice,
     Pins,
 }

@@ -95,6 +95,7 @@ pub(super) fn columns(shown: Shown) -> &'static [&'static str] {
             "cluster",
         ],
         Shown::Config => &["key", "value"],
+        Shown::Prepared => &["name", "names", "query_bytes", "query"],
         Shown::Splice => &[
             "state",
             "cluster",
@@ -125,6 +126,7 @@ pub(super) fn show(shown: Shown, source: &dyn Source) -> Table {
         Shown::Queues => queues(source),
         Shown::Stats => stats(source),
         Shown::Config => config(source),
+        Shown::Prepared => prepared(source),
         Shown::Splice => splice(source),
         Shown::Pins => pins(source),
     };
@@ -304,6 +306,13 @@ fn flatten(path: &str, value: &Value, rows: &mut Vec<Row>) {
         Value::String(value) => rows.push(vec![text(path), text(value)]),
         other => rows.push(vec![text(path), text(other)]),
     }
+}
+
+fn prepared(source: &dyn Source) -> Vec<Row> {
+    let row = |row: overview::rows::StatementRow| {
+        vec![text(row.name), text(row.names), text(row.query_bytes), text(row.query)]
+    };
+    overview::prepared(source).statements.into_iter().map(row).collect()
 }
 
 /// A row for each node; one without a node where the kernel path was not started.

@@ -174,3 +174,35 @@ pub struct KernelNodeRow {
     /// Directions that came back because their receiver did not keep up.
     pub stalls: u64,
 }
+
+/// The prepared statements of all clients in transaction mode, each once.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub struct PreparedRow {
+    /// The limit of the configuration; 0 is none.
+    pub max_prepared_statements: u64,
+    /// Memory that they take.
+    pub memory_bytes: u64,
+    /// Parse messages that were answered without asking a server.
+    pub answered: u64,
+    /// Copies made on server connections.
+    pub copied: u64,
+    /// Copies that made room for others.
+    pub evicted: u64,
+    /// Statements that were sent again because a copy was outdated.
+    pub retried: u64,
+    /// Statements that found no room, so that their client was pinned.
+    pub refused: u64,
+    pub statements: Vec<StatementRow>,
+}
+
+/// One prepared statement.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub struct StatementRow {
+    /// Its name on server connections.
+    pub name: String,
+    /// Names that clients have for it now.
+    pub names: u32,
+    pub query_bytes: u64,
+    /// The beginning of its text, with `?` in place of every literal.
+    pub query: String,
+}

@@ -5,6 +5,7 @@ use super::live::Live;
 use crate::cancel::Sessions;
 use crate::overview::Source;
 use crate::pool::Pool;
+use crate::prepared::Store;
 use crate::splice::Splice;
 use crate::splice::settings::SpliceMode;
 use crate::telemetry::metrics::ProcessMetrics;
@@ -39,6 +40,10 @@ impl Source for View {
             SpliceMode::Off => "ebpf.mode is \"off\"",
             SpliceMode::Auto | SpliceMode::Require => "it does not work on this host; the log says why",
         })
+    }
+
+    fn statements(&self) -> Arc<Store> {
+        Arc::clone(&self.0.state().shared.statements)
     }
 
     fn process(&self) -> Arc<ProcessMetrics> {

@@ -2,9 +2,9 @@
 
 use anyhow::Result;
 use halephant_harness::port::Port;
-use halephant_harness::{Cluster, command, target, wait_for};
+use halephant_harness::{Cluster, command, psql, target, wait_for};
 use halephant_suite::http::{get, request};
-use halephant_suite::{Client, Stage, stage};
+use halephant_suite::{Client, Stage, encode, message, stage};
 use prometheus_parse::{Scrape, Value as Sample};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -301,4 +301,37 @@ fn the_kernel_path_shows_what_it_moves_and_is_switched_by_the_console() {
         Ok((of_node("bytes_to_client")?.as_u64() > before.as_u64()).then_some(()))
     };
     wait_for("the kernel to move answers again", LIMIT, moved).expect("it does");
+}
+
+#[test]
+fn prepared_statements_are_shown_once_and_without_literals() {
+    let port = Port::pick().expect("there is a free one");
+    let number = port.number();
+    let stage = Stage::with(Cluster::builder(), |config| {
+        config.set("admin.listen", format!("127.0.0.1:{number}")).set("admin.users", vec![stage::ROLE])
+    })
+    .expect("it starts");
+    let prepare = |name: &str| {
+        let mut client = stage.client().expect("it may log in");
+        let mut messages = encode::parse(name, "SELECT 'hush' || $1 LIMIT 1");
+        messages
+            .extend([encode::bind("", name, &[Some("x")]), encode::execute("", 0), encode::sync()].concat());
+        client.send(&messages).expect("it is open");
+        assert_eq!(message::values(&client.receive_until(b'Z').expect("an answer")), ["hushx"]);
+        client
+    };
+    let (one, two) = (prepare("one"), prepare("two"));
+    let shown = || get(number, "/admin/prepared")?.json();
+    let prepared = shown().expect("it answers");
+    assert_eq!(prepared["statements"].as_array().map(Vec::len), Some(1), "{prepared}");
+    let statement = &prepared["statements"][0];
+    assert_eq!((&statement["names"], &statement["query"]), (&2.into(), &"SELECT ? || $1 LIMIT ?".into()));
+    assert_eq!((&prepared["copied"], &prepared["refused"]), (&1.into(), &0.into()), "{prepared}");
+    let console = stage.transaction().database("halephant");
+    let row = psql::query(stage.cluster.binaries(), &console, "SHOW PREPARED").expect("it may look");
+    assert_eq!(row, format!("{}|2|27|SELECT ? || $1 LIMIT ?", statement["name"].as_str().expect("a name")));
+    drop((one, two));
+    let unnamed = || Ok((shown()?["statements"][0]["names"] == 0).then_some(()));
+    wait_for("the clients to be gone", LIMIT, unnamed).expect("they left");
+    assert!(!stage.proxy.log().contains("hush"));
 }
