@@ -1,6 +1,6 @@
 //! What clients of the proxy get: the certificate for their host, direct handshakes, certificates of their own, and refusals.
 
-use super::pki::{self, Pki, reload, text, with_clients, with_servers};
+use super::pki::{self, LIMIT, Pki, reload, text, with_clients, with_servers};
 use super::sessions::peer_certificate;
 use halephant_harness::certificates::{Authority, Identity, Subject};
 use halephant_harness::{Cluster, Login, command, psql};
@@ -56,7 +56,7 @@ fn a_handshake_may_come_at_once_if_it_names_the_protocol() {
     };
     assert_eq!(attempt(Ask::Direct).expect("it answers"), "1");
     attempt(Ask::DirectUnnamed).expect_err("it might be meant for somebody else");
-    assert!(stage.proxy.log().contains("without ALPN"), "{}", stage.proxy.log_tail());
+    stage.proxy.wait_for_log("without ALPN", 1, LIMIT).expect("it says why");
 }
 
 #[test]

@@ -222,11 +222,12 @@ fn an_idle_client_is_small() {
         for client in clients.iter_mut().chain(&mut warm) {
             assert_eq!(client.value("SELECT repeat('x', 100000)").expect("it answers").len(), 100_000);
         }
-        resident().saturating_sub(before) / CLIENTS
+        // They stay: memory that is given back would be taken for that of the next.
+        (resident().saturating_sub(before) / CLIENTS, clients, warm)
     };
-    let clear = measure(&stage.transaction());
+    let (clear, ..) = &measure(&stage.transaction());
     let tunnel = Tunnel::to(stage.proxy.port(), Ask::Request).expect("it listens");
-    let encrypted = measure(&through(&tunnel, stage.transaction()));
+    let (encrypted, ..) = &measure(&through(&tunnel, stage.transaction()));
     println!("resident memory per idle client: {clear} bytes in the clear, {encrypted} bytes over TLS");
-    assert!(encrypted < BYTES_MAX, "{encrypted} bytes");
+    assert!(*encrypted < BYTES_MAX, "{encrypted} bytes");
 }
