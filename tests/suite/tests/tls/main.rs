@@ -2,6 +2,7 @@
 
 mod binding;
 mod clients;
+mod drivers;
 mod matrix;
 mod pki;
 mod sessions;

@@ -17,7 +17,7 @@ use rustls::pki_types::pem::PemObject;
 use std::path::Path;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+pub enum Kind {
     Off,
     Good,
     Expired,
@@ -30,7 +30,7 @@ enum Kind {
     CommonName,
 }
 
-const KINDS: [Kind; 8] = [
+pub const KINDS: [Kind; 8] = [
     Kind::Off,
     Kind::Good,
     Kind::Expired,
@@ -42,7 +42,7 @@ const KINDS: [Kind; 8] = [
 ];
 
 impl Kind {
-    fn identity(self, pki: &Pki) -> Identity {
+    pub fn identity(self, pki: &Pki) -> Identity {
         let subject = Subject::new("server", &["localhost", "127.0.0.1", "::1"]);
         match self {
             Self::Off | Self::Good | Self::Revoked => pki.issue(&subject),
@@ -125,7 +125,7 @@ fn halephant(port: u16, mode: TlsMode, trusted: &Trusted<'_>) -> End {
 }
 
 /// Has PostgreSQL and the proxy show `identity`, and waits until they do.
-fn present(stage: &Stage, pki: &Pki, kind: Kind, identity: &Identity) {
+pub fn present(stage: &Stage, pki: &Pki, kind: Kind, identity: &Identity) {
     let files = pki.put("server", identity);
     let node = stage.cluster.primary();
     let on = if kind == Kind::Off { "off" } else { "on" };
