@@ -1,6 +1,6 @@
 //! One client's names for its prepared statements, and its unnamed statement.
 
-use super::statement::{Meaning, StatementId};
+use super::statement::Meaning;
 use super::store::{Held, Store};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -65,12 +65,6 @@ impl ClientStatements {
 
     pub fn find_mut(&mut self, name: &[u8]) -> Option<&mut Named> {
         self.names.as_mut()?.get_mut(name)
-    }
-
-    /// A name that stands for the statement.
-    pub fn name_of(&self, id: StatementId) -> Option<&[u8]> {
-        let mut names = self.names.as_ref()?.iter();
-        names.find_map(|(name, named)| (named.held.id == id).then_some(&**name))
     }
 
     /// Whether there is room for another name, and this one can be followed.

@@ -14,7 +14,7 @@ pub const UNUSED_BYTES_MAX: usize = 16 << 20;
 /// What an entry takes beside its text, as far as the sums are concerned.
 const ENTRY_BYTES: usize = size_of::<Statement>() + size_of::<Entry>() + 2 * size_of::<usize>();
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Store {
     /// `max_prepared_statements`; 0 is no limit.
     statements_max: AtomicUsize,
@@ -110,7 +110,14 @@ impl Drop for Held {
 
 impl Store {
     pub fn new(statements_max: usize) -> Arc<Self> {
-        Arc::new(Self { statements_max: AtomicUsize::new(statements_max), ..Self::default() })
+        // No client has names like ours by chance.
+        let ids = rand::random::<u64>() >> 20;
+        Arc::new(Self {
+            statements_max: AtomicUsize::new(statements_max),
+            hasher: RandomState::new(),
+            inner: Mutex::new(Inner { ids, ..Inner::default() }),
+            counts: Counts::default(),
+        })
     }
 
     /// Another `max_prepared_statements`. Statements that clients hold stay, however many they are.

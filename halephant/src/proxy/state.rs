@@ -83,7 +83,9 @@ impl Process {
     ) -> Result<Self, getrandom::Error> {
         let mut mock_secret = [0; 32];
         getrandom::fill(&mut mock_secret)?;
-        let (sessions, metrics, statements) = Default::default();
+        let (sessions, metrics) = Default::default();
+        // Its limit comes with each configuration.
+        let statements = Store::new(0);
         let live = OnceLock::new();
         let paused = AtomicBool::new(false);
         Ok(Self {

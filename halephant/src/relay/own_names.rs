@@ -4,10 +4,11 @@
 use super::pin::PinReason;
 use super::prepare::Passage;
 use super::{Relay, RelayEnd};
+use crate::prepared::Named;
 use crate::prepared::message::{encode_close, encode_parse};
 use crate::sql;
 use crate::sql::effect::Effect;
-use halephant_protocol::backend::ReadyForQuery;
+use halephant_protocol::backend::{ReadyForQuery, TransactionStatus};
 use halephant_protocol::frontend::Sync;
 
 /// The definition of nothing: an empty query without parameters.
@@ -20,6 +21,8 @@ pub(super) struct OwnNames {
     pub(super) underway: bool,
     /// The text that was held back for them may go now.
     done: bool,
+    /// What they were, until it is certain that they are on the server.
+    moving: Vec<(Box<[u8]>, Named)>,
     /// The one that a DEALLOCATE is about to take away, and whether the connection had to be reset before that.
     leaving: Option<(Box<[u8]>, bool)>,
 }
@@ -27,7 +30,7 @@ pub(super) struct OwnNames {
 impl Relay<'_> {
     /// Looks for names of the client's in a text. `Some`: it has to wait.
     pub(super) fn mention_in_text(&mut self, text: &[u8]) -> Option<Passage> {
-        if self.client.statements.is_empty() || std::mem::take(&mut self.state.own_names.done) {
+        if std::mem::take(&mut self.state.own_names.done) || self.client.statements.is_empty() {
             return None;
         }
         let dialect = self.lease.connection().dialect();
@@ -52,8 +55,9 @@ impl Relay<'_> {
             self.state.statements.waiting = true;
             return Some(Passage::Wait);
         }
-        if tracker.needs_sync() {
-            // A Sync of ours would end the client's batch. PostgreSQL says that there is no such statement.
+        if tracker.needs_sync() || tracker.status() == TransactionStatus::Failed {
+            // A Sync of ours would end the client's batch; in a failed transaction nothing can be prepared. PostgreSQL
+            // refuses the text.
             return None;
         }
         let leaves = effects.statements.len() == 1
@@ -73,6 +77,7 @@ impl Relay<'_> {
                 self.state.own_names.leaving = Some((name, dirty));
             } else if let Some(named) = self.client.statements.remove(&name) {
                 encode_parse(&name, &named.held.definition, out);
+                self.state.own_names.moving.push((name, named));
             }
         }
         Sync.encode(&mut self.state.to_server);
@@ -83,10 +88,18 @@ impl Relay<'_> {
         self.lease.connection().busy = true;
     }
 
+    /// One of them could not be prepared: they stay what they were.
+    pub(super) fn names_are_refused(&mut self) {
+        for (name, named) in std::mem::take(&mut self.state.own_names.moving) {
+            self.client.statements.insert(&name, named);
+        }
+    }
+
     /// The ReadyForQuery behind them.
     pub(super) fn names_are_put(&mut self, body: &[u8]) -> Option<RelayEnd> {
         self.state.own_names.underway = false;
         self.state.own_names.done = true;
+        self.state.own_names.moving.clear();
         match ReadyForQuery::parse(body) {
             Ok(ready) if ready.status == self.state.tracker.status() => None,
             // One of them failed, and the transaction with it: as it would have by the client's own text.

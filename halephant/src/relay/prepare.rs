@@ -7,7 +7,8 @@
 use super::output::Output;
 use super::own_names::NOTHING;
 use super::pin::PinReason;
-use super::{Relay, inspect};
+use super::suspect::sqlstate;
+use super::{Relay, Tracker, inspect};
 use crate::prepared::message::{self, Mention, Place};
 use crate::prepared::names::NAME_BYTES_MAX;
 use crate::prepared::{Change, Meaning, Named, Pending, Presence, Statement, StatementId};
@@ -21,6 +22,9 @@ use std::sync::atomic::Ordering;
 
 /// Longest definition of a statement that is shared. A client with a longer one keeps its connection.
 const DEFINITION_BYTES_MAX: usize = 256 * 1024;
+
+/// Messages under way of which it is known which statement they are about.
+const MENTIONED_MAX: usize = 1024;
 
 /// What becomes of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +57,8 @@ pub(super) struct Statements {
     pub(super) deallocating: bool,
     /// A command that takes names away may run.
     pub(super) may_deallocate: bool,
-    pub(super) bound: Bound,
+    /// Bind and Describe messages since the server last had answered everything.
+    pub(super) mentioned: Vec<Mentioned>,
     pub(super) shape: Shape,
 }
 
@@ -69,13 +74,19 @@ pub(super) struct Shape {
     pub(super) answered_bytes: usize,
 }
 
-/// The copies that were bound since the server last had answered everything.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Bound {
-    #[default]
-    None,
-    One(StatementId),
-    Several,
+/// A Bind or Describe under way that had a client's name in it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Mentioned {
+    pub(super) position: u64,
+    pub(super) id: StatementId,
+    name: [u8; NAME_BYTES_MAX],
+    name_bytes: u8,
+}
+
+impl Mentioned {
+    pub(super) fn name(&self) -> &[u8] {
+        &self.name[..usize::from(self.name_bytes)]
+    }
 }
 
 impl Relay<'_> {
@@ -160,7 +171,7 @@ impl Relay<'_> {
             return Passage::AsIs;
         };
         if header.tag == tag::CLOSE {
-            return self.close_statement(header, place, output);
+            return self.close_statement(place, output);
         }
         let same = self.client.read_under == self.client.wanted
             && named.held.meaning == self.client.statements.meaning;
@@ -175,8 +186,8 @@ impl Relay<'_> {
         }
         message::rename(header, message, place, id, output.put_in());
         self.trace_client(header, message);
+        self.state.statements.mention(&self.state.tracker, id, name);
         self.state.tracker.client_message(header.tag);
-        self.state.statements.bind(id);
         if has_effects && header.tag == tag::BIND {
             self.inspect_bound(name);
         }
@@ -341,21 +352,27 @@ impl Relay<'_> {
         if self.state.tracker.has_lost_count() {
             return Passage::AsIs;
         }
+        // It may be taken there already, by an earlier Parse of this kind: then that one would fail, for another reason.
+        message::encode_close(name, output.put_in());
+        self.sent_own(tag::CLOSE, Change::Own);
         message::encode_parse(name, NOTHING, output.put_in());
         self.sent_own(tag::PARSE, Change::Own);
         self.lease.connection().dirty = true;
         Passage::AsIs
     }
 
-    /// The client's name goes; the copy stays, for the server closes what is not there as readily.
-    fn close_statement(&mut self, header: Header, place: Place, output: &mut Output<'_>) -> Passage {
+    /// The client's name goes, and the copy stays. On the server there is nothing by that name, or what made a Parse
+    /// fail; it closes either as readily.
+    fn close_statement(&mut self, place: Place, output: &mut Output<'_>) -> Passage {
         let message = output.rest();
         let name = place.name(message);
-        message::rename(header, message, place, StatementId::NONE, output.put_in());
-        self.trace_client(header, message);
+        if let Some(id) = StatementId::of_name(name) {
+            self.lease.connection().copies.remove(id);
+        }
         let named = self.client.statements.remove(name);
-        self.sent_own(tag::CLOSE, Change::Closed { name: name.into(), named });
-        Passage::Replaced(place.end())
+        let change = Change::Closed { name: name.into(), named };
+        self.state.statements.pending.push(self.state.tracker.next_position(), change);
+        Passage::AsIs
     }
 
     /// Before a name that is not the client's goes to the server as it is: it must not be one of ours there.
@@ -483,12 +500,30 @@ impl Relay<'_> {
 
 impl Statements {
     #[inline]
-    fn bind(&mut self, id: StatementId) {
-        self.bound = match self.bound {
-            Bound::None => Bound::One(id),
-            Bound::One(other) if other == id => Bound::One(id),
-            _ => Bound::Several,
-        };
+    fn mention(&mut self, tracker: &Tracker, id: StatementId, name: &[u8]) {
+        if tracker.is_quiet() {
+            self.mentioned.clear();
+        }
+        // Beyond that, an error shows the canonical name.
+        if self.mentioned.len() < MENTIONED_MAX && name.len() <= NAME_BYTES_MAX {
+            let mut mentioned = Mentioned {
+                position: tracker.next_position(),
+                id,
+                name: [0; NAME_BYTES_MAX],
+                name_bytes: name.len() as u8,
+            };
+            mentioned.name[..name.len()].copy_from_slice(name);
+            self.mentioned.push(mentioned);
+        }
+    }
+}
+
+/// Whether a Parse could have failed with it, had it been sent: for what is not there, not allowed, or not a value.
+fn may_be_of_parse(sqlstate: &[u8]) -> bool {
+    match sqlstate {
+        b"42P05" => false,
+        b"22P02" | b"22007" | b"22008" | b"58P01" => true,
+        _ => [&b"42"[..], b"3F", b"0A"].iter().any(|class| sqlstate.starts_with(class)),
     }
 }
 
@@ -501,20 +536,21 @@ const _: () = assert!(NAME_BYTES_MAX < message::NAMES_BYTES_MAX);
 
 impl Relay<'_> {
     /// A closing answer of the server's came, or an error: what it settles. Positions `from` to `to` are done with.
-    pub(super) fn settle_statements(&mut self, from: u64, to: u64, failed: bool) {
-        if failed {
-            self.statements_failed(from, to);
+    pub(super) fn settle_statements(&mut self, from: u64, to: u64, error: Option<&[u8]>) {
+        if let Some(error) = error {
+            self.statements_failed(from, to, error);
         } else if !self.state.statements.pending.is_empty() {
             // What is done was taken for done when it was sent.
             self.state.statements.pending.answered(from);
         }
     }
 
-    fn statements_failed(&mut self, from: u64, to: u64) {
+    fn statements_failed(&mut self, from: u64, to: u64, error: &[u8]) {
         if self.state.statements.unnamed_position.take_if(|position| *position >= from).is_some() {
             self.client.statements.drop_unnamed();
         }
-        for name in std::mem::take(&mut self.state.statements.answered) {
+        let doubtful = sqlstate(error).is_none_or(may_be_of_parse);
+        for name in std::mem::take(&mut self.state.statements.answered).into_iter().filter(|_| doubtful) {
             if let Some(named) = self.client.statements.find_mut(&name) {
                 named.tentative = true;
             }
@@ -541,9 +577,6 @@ impl Relay<'_> {
     #[inline]
     pub(super) fn statements_ready(&mut self) {
         self.state.statements.answered.clear();
-        if self.state.tracker.is_quiet() {
-            self.state.statements.bound = Bound::None;
-        }
     }
 
     /// The server has no prepared statements any more.

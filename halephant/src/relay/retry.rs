@@ -7,7 +7,7 @@
 //! it which columns there are: one that relies on what it was told before gets the error, as it would from PostgreSQL.
 
 use super::Relay;
-use super::prepare::{Bound, Shape};
+use super::prepare::{Mentioned, Shape};
 use crate::prepared::StatementId;
 use bytes::{BufMut, BytesMut};
 use halephant_protocol::backend::{self, ErrorFields, TransactionStatus, field};
@@ -56,14 +56,14 @@ impl Relay<'_> {
         let whole = to == input.len() && self.client.body_left == 0 && to <= BATCH_BYTES_MAX;
         let one = shape.binds <= 1 && shape.describes && !shape.once;
         let synced = self.state.tracker.owed() == 1 && !self.state.tracker.needs_sync();
-        if whole && one && synced && !self.state.statements.bound.is_none() {
+        if whole && one && synced && !self.state.statements.mentioned.is_empty() {
             self.state.retry.batch = input.get(shape.answered_bytes..).map(Box::from);
         }
     }
 
     /// Bytes of an ErrorResponse that must be there to know whether it is about a copy.
     pub(super) fn canonical_error_bytes(&self, header: Header) -> u32 {
-        let about = !self.state.statements.bound.is_none() && header.body_bytes <= ERROR_BYTES_MAX;
+        let about = !self.state.statements.mentioned.is_empty() && header.body_bytes <= ERROR_BYTES_MAX;
         if about { header.body_bytes } else { 0 }
     }
 
@@ -122,7 +122,7 @@ impl Relay<'_> {
         }
         let fields = ErrorFields::parse(body).ok()?;
         if is_outdated(&fields) {
-            self.distrust_bound();
+            self.distrust_mentioned();
             if let Some(batch) = batch {
                 self.state.retry.batch = Some(batch);
                 self.state.retry.underway = true;
@@ -132,13 +132,20 @@ impl Relay<'_> {
         self.with_own_names(&fields)
     }
 
-    /// The copy that an error is about; where that is not certain, all of the connection's.
-    fn distrust_bound(&mut self) {
+    /// The copy that an error is about; where that is not known, all of the connection's.
+    fn distrust_mentioned(&mut self) {
+        let failed = self.failed_mention().map(|failed| failed.id);
         let copies = &mut self.lease.connection().copies;
-        match self.state.statements.bound {
-            Bound::One(id) => copies.distrust(id),
-            _ => copies.distrust_all(),
+        match failed {
+            Some(id) => copies.distrust(id),
+            None => copies.distrust_all(),
         }
+    }
+
+    /// The message that an error answers, if it had a client's name in it.
+    fn failed_mention(&self) -> Option<&Mentioned> {
+        let position = self.state.tracker.answered_position();
+        self.state.statements.mentioned.iter().find(|mentioned| mentioned.position == position)
     }
 
     /// A diverted message was tracked: when it ended the failed batch, that is sent again.
@@ -163,7 +170,7 @@ impl Relay<'_> {
         let start = memchr::memmem::find(text, b"\"hp_")? + 1;
         let end = start + memchr::memchr(b'"', &text[start..])?;
         let id = StatementId::of_name(&text[start..end])?;
-        let name = self.client.statements.name_of(id)?;
+        let name = self.failed_mention().filter(|failed| failed.id == id)?.name();
         let mut amended = BytesMut::new();
         for (code, value) in fields.iter() {
             amended.put_u8(code);
@@ -191,12 +198,6 @@ fn is_asynchronous(header: Header) -> bool {
         header.tag,
         backend::tag::NOTICE_RESPONSE | backend::tag::PARAMETER_STATUS | backend::tag::NOTIFICATION_RESPONSE
     )
-}
-
-impl Bound {
-    fn is_none(self) -> bool {
-        self == Self::None
-    }
 }
 
 /// Whether the server says that a copy is of no use: its plan would have another result, or it is not there.

@@ -188,7 +188,8 @@ impl Relay<'_> {
                 let event = self.state.tracker.server_message(tag);
                 let now = self.state.tracker.answered_position();
                 if now != answered {
-                    self.settle_statements(answered, now, tag == backend::tag::ERROR_RESPONSE);
+                    let error = (tag == backend::tag::ERROR_RESPONSE).then_some(body);
+                    self.settle_statements(answered, now, error);
                 }
                 if self.state.tracker.has_lost_count() && self.state.statements.pending.has_own() {
                     // An answer to what we put in could be taken for one to the client.
@@ -235,7 +236,9 @@ impl Relay<'_> {
                 self.state.began = false;
                 return self.names_are_put(body);
             }
-            backend::tag::ERROR_RESPONSE if self.state.own_names.underway && !is_fatal(body) => {}
+            backend::tag::ERROR_RESPONSE if self.state.own_names.underway && !is_fatal(body) => {
+                self.names_are_refused();
+            }
             backend::tag::READY_FOR_QUERY => {
                 self.state.swallowing = false;
                 match ReadyForQuery::parse(body) {

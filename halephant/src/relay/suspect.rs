@@ -30,7 +30,7 @@ impl Relay<'_> {
 }
 
 /// The field `C` of an ErrorResponse; the fields before it, both severities, are short.
-fn sqlstate(prefix: &[u8]) -> Option<&[u8]> {
+pub(super) fn sqlstate(prefix: &[u8]) -> Option<&[u8]> {
     prefix.split(|&byte| byte == 0).find_map(|field| field.strip_prefix(b"C"))
 }
 
