@@ -318,3 +318,48 @@ fn a_collector_that_hangs_or_is_gone_holds_up_nobody() {
             .expect("it ends by itself");
     }
 }
+
+#[test]
+fn the_log_has_a_line_for_each_end_of_a_connection_and_no_secret() {
+    let change = |config: ProxyConfig| config.set("logging.format", "json").set("logging.level", "trace");
+    let mut stage = Stage::with(Cluster::builder(), change).expect("it starts");
+    let mut client = stage.client().expect("it logs in");
+    client.values("SELECT 'a secret'").expect("it works");
+    client.query("SELECT a_secret_too FROM nowhere").expect("an error is an answer");
+    let mut extended = encode::parse("named", "SELECT $1::text || 'a secret'");
+    let parameter = Some("a secret parameter");
+    extended
+        .extend([encode::bind("", "named", &[parameter]), encode::execute("", 0), encode::sync()].concat());
+    client.send(&extended).expect("it is open");
+    client.receive_until(b'Z').expect("an answer");
+    let wrong = "a-secret-password";
+    Client::connect(&stage.transaction().password(wrong)).expect_err("it is wrong");
+    client.terminate().expect("it leaves");
+    stage.proxy.wait_for_log("client disconnected", 1, LIMIT).expect("it is logged");
+    assert!(stage.proxy.stop(LIMIT).expect("it ends").success());
+
+    let log = stage.proxy.log();
+    for secret in ["secret", stage::PASSWORD, wrong, halephant_harness::postgres::cluster::ADMIN_PASSWORD] {
+        assert!(!log.contains(secret), "{secret} is in {log}");
+    }
+    let lines: Vec<serde_json::Value> = log
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("no JSON: {line}")))
+        .collect();
+    let with = |message: &str| -> Vec<&serde_json::Value> {
+        lines.iter().filter(|line| line["message"] == message).collect()
+    };
+    let (connected, disconnected) = (with("client connected"), with("client disconnected"));
+    assert_eq!((connected.len(), disconnected.len()), (1, 1), "{log}");
+    for line in [connected[0], disconnected[0]] {
+        assert_eq!(
+            (&line["user"], &line["database"]),
+            (&stage::ROLE.into(), &stage::DATABASE.into()),
+            "{line}"
+        );
+        assert!(line["process_id"].is_u64() && line["peer"].is_string(), "{line}");
+    }
+    assert_eq!(disconnected[0]["reason"], "terminated");
+    assert!(disconnected[0]["seconds"].is_f64(), "{}", disconnected[0]);
+    assert!(with("connection refused").iter().any(|line| line["error"].is_string()), "{log}");
+}

@@ -8,8 +8,6 @@ pub struct ProcessMetrics {
     pub reloads: LabelledCounters,
     /// Connections that were accepted, whatever came of them.
     pub accepted: Counter,
-    /// Connections that ended before they were a session, by why.
-    pub refused: LabelledCounters,
 }
 
 impl Default for ProcessMetrics {
@@ -17,7 +15,6 @@ impl Default for ProcessMetrics {
         Self {
             reloads: LabelledCounters::with_labels(&["success", "restart_required", "parse_failed"]),
             accepted: Counter::default(),
-            refused: LabelledCounters::default(),
         }
     }
 }
