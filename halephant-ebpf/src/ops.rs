@@ -9,6 +9,7 @@ use aya_ebpf::bindings::{
 };
 use aya_ebpf::helpers::bpf_get_socket_cookie;
 use aya_ebpf::programs::SockOpsContext;
+use aya_log_ebpf::debug;
 use halephant_common::address::{BIRTH_CLIENT, BIRTH_DIAL, Birth, FlowKey, PairKey, Peer};
 use halephant_common::flow::Attachment;
 
@@ -111,5 +112,6 @@ fn take_in(context: &SockOpsContext, key: &FlowKey) -> bool {
         let _ = ENROLLED.remove(key);
         return false;
     }
+    debug!(context, "enrolled: cookie {} port {} to {}", cookie(context), key.local_port, key.remote_port);
     true
 }

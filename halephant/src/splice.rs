@@ -17,6 +17,7 @@ mod probe;
 pub mod settings;
 mod socket;
 mod table;
+mod words;
 
 use std::fmt;
 use std::os::fd::BorrowedFd;
@@ -69,8 +70,9 @@ impl Splice {
         let cgroup = settings.colocated.then(|| capability::open_cgroup(&settings.cgroup)).transpose()?;
         let mut object = object::Object::load(cgroup.as_ref())?;
         let ring = object.events.take().ok_or(SpliceError::Missing("EVENTS"))?;
+        let words = object.words.take();
         let core = Arc::new(core::Core::new(object, settings.credit_bytes)?);
-        let _ = core.reader.set(events::start(ring, Arc::downgrade(&core))?);
+        let _ = core.reader.set(events::start(ring, words, Arc::downgrade(&core))?);
         let report = probe::run(&core, settings.colocated)?;
         core.set_working(report.working());
         let enrolment = report.enrolment();

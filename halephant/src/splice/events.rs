@@ -16,6 +16,7 @@ use halephant_common::flow::Reason;
 
 use super::core::Core;
 use super::error::SpliceError;
+use super::words::Words;
 
 /// What a flow's task has to be told, and who it is.
 #[derive(Default)]
@@ -63,13 +64,20 @@ pub struct Reader {
 }
 
 /// `core` is weak: the thread must not keep the programs alive.
-pub fn start(mut ring: RingBuf<MapData>, core: Weak<Core>) -> Result<Reader, SpliceError> {
+pub fn start(
+    mut ring: RingBuf<MapData>,
+    mut words: Option<Words>,
+    core: Weak<Core>,
+) -> Result<Reader, SpliceError> {
     let failed = |source| SpliceError::System("starting a thread", source);
     let (end, ended) = UnixStream::pair().map_err(failed)?;
     thread::Builder::new()
         .name("splice-events".into())
         .spawn(move || {
-            while wait(&ring, &ended).is_ok_and(|ended| !ended) {
+            while wait(&ring, words.as_ref(), &ended).is_ok_and(|ended| !ended) {
+                if let Some(words) = &mut words {
+                    words.flush();
+                }
                 while let Some(item) = ring.next() {
                     let (Some(event), Some(core)) = (parse(&item), core.upgrade()) else { continue };
                     tell(&core, event);
@@ -81,12 +89,14 @@ pub fn start(mut ring: RingBuf<MapData>, core: Weak<Core>) -> Result<Reader, Spl
 }
 
 /// Whether the other end is gone.
-fn wait(ring: &RingBuf<MapData>, ended: &UnixStream) -> io::Result<bool> {
+fn wait(ring: &RingBuf<MapData>, words: Option<&Words>, ended: &UnixStream) -> io::Result<bool> {
     let poll = |fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
-    let mut fds = [poll(ring.as_raw_fd()), poll(ended.as_raw_fd())];
+    // A negative descriptor is left out.
+    let words = words.map_or(-1, std::os::fd::AsRawFd::as_raw_fd);
+    let mut fds = [poll(ring.as_raw_fd()), poll(ended.as_raw_fd()), poll(words)];
     loop {
         // SAFETY: the array is as long as the length says.
-        if unsafe { libc::poll(fds.as_mut_ptr(), 2, -1) } >= 0 {
+        if unsafe { libc::poll(fds.as_mut_ptr(), 3, -1) } >= 0 {
             return Ok(fds[1].revents != 0);
         }
         let error = io::Error::last_os_error();

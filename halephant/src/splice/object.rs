@@ -12,6 +12,7 @@ use halephant_common::flow::{Attachment, Binding};
 use halephant_common::names;
 
 use super::error::SpliceError;
+use super::words::{self, Words};
 
 #[cfg(target_endian = "little")]
 static PROGRAMS: &[u8] = aya::include_bytes_aligned!(concat!(
@@ -31,6 +32,7 @@ pub struct Object {
     pub switchboard: MapData,
     pub counters: PerCpuArray<MapData, NodeCounters>,
     pub events: Option<RingBuf<MapData>>,
+    pub words: Option<Words>,
     pub own_sockets: SockMap<MapData>,
     pub own: HashMap<MapData, u64, Attachment>,
     pub enrolled: HashMap<MapData, FlowKey, Attachment>,
@@ -53,8 +55,10 @@ impl Object {
             nix::sys::resource::RLIM_INFINITY,
             nix::sys::resource::RLIM_INFINITY,
         );
-        let mut ebpf =
-            EbpfLoader::new().load(PROGRAMS).map_err(|error| SpliceError::Object(Box::new(error)))?;
+        let mut ebpf = EbpfLoader::new()
+            .override_global(words::LEVEL, &words::level(), false)
+            .load(PROGRAMS)
+            .map_err(|error| SpliceError::Object(Box::new(error)))?;
         let own_sockets: SockMap<_> = typed(&mut ebpf, names::OWN_SOCKETS)?;
         let enrolled_sockets: SockHash<_, FlowKey> = typed(&mut ebpf, names::ENROLLED_SOCKETS)?;
         attach(&mut ebpf, names::OWN_VERDICT, |program: &mut SkSkb| {
@@ -88,6 +92,7 @@ impl Object {
             switchboard: array(&mut ebpf, names::SWITCHBOARD)?,
             counters: typed(&mut ebpf, names::COUNTERS)?,
             events: Some(typed(&mut ebpf, names::EVENTS)?),
+            words: words::of(&mut ebpf),
             own_sockets,
             own: typed(&mut ebpf, names::OWN)?,
             enrolled: typed(&mut ebpf, names::ENROLLED)?,
