@@ -103,8 +103,11 @@ pub(super) fn server_leg(table: &mut Table<'_>) -> Result<ServerLeg, Reported> {
 
 /// Keys that would do nothing.
 fn refuse_all(table: &Table<'_>, keys: &[&str]) -> Result<(), Reported> {
-    let refused = keys.iter().filter(|key| table.has(key));
-    refused.fold(Ok(()), |_, key| Err(table.wrong_at(key, Problem::WithoutTls)))
+    let mut outcome = Ok(());
+    for key in keys.iter().filter(|key| table.has(key)) {
+        outcome = Err(table.wrong_at(key, Problem::WithoutTls));
+    }
+    outcome
 }
 
 fn identity_files(table: &mut Table<'_>) -> Result<Option<IdentityFiles>, Reported> {

@@ -19,6 +19,7 @@ fn source(name: &str) -> PathBuf {
 }
 
 /// Every kind of certificate by every mode, at PostgreSQL and at halephant.
+#[allow(clippy::print_stdout)]
 fn compare(name: &str, modes: &[&str], driver: impl Fn() -> Command) {
     let pki = Pki::new();
     let stage = Stage::with(Cluster::builder().tls(&pki.server()), |config| config).expect("it starts");
