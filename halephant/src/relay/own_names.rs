@@ -30,7 +30,8 @@ pub(super) struct OwnNames {
 impl Relay<'_> {
     /// Looks for names of the client's in a text. `Some`: it has to wait.
     pub(super) fn mention_in_text(&mut self, text: &[u8]) -> Option<Passage> {
-        if std::mem::take(&mut self.state.own_names.done) || self.client.statements.is_empty() {
+        let nothing = self.client.statements.is_empty() && self.state.statements.pending.is_empty();
+        if std::mem::take(&mut self.state.own_names.done) || nothing {
             return None;
         }
         let dialect = self.lease.connection().dialect();
@@ -38,6 +39,14 @@ impl Relay<'_> {
             return None;
         }
         let effects = sql::classify(text, dialect);
+        let names_one = |effect: &Effect<'_>| {
+            matches!(effect, Effect::Prepare { .. } | Effect::Execute(_) | Effect::Deallocate(Some(_)))
+        };
+        if !self.state.statements.pending.is_empty() && effects.iter().any(names_one) {
+            // What names there are is not settled.
+            self.state.statements.waiting = true;
+            return Some(Passage::Wait);
+        }
         let mentioned = |effect: &Effect<'_>| match effect {
             Effect::Prepare { name, .. } | Effect::Execute(name) | Effect::Deallocate(Some(name)) => {
                 name.text().filter(|name| self.client.statements.find(name).is_some()).map(Box::from)

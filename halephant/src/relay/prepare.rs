@@ -550,8 +550,14 @@ impl Relay<'_> {
             self.client.statements.drop_unnamed();
         }
         let doubtful = sqlstate(error).is_none_or(may_be_of_parse);
-        for name in std::mem::take(&mut self.state.statements.answered).into_iter().filter(|_| doubtful) {
-            if let Some(named) = self.client.statements.find_mut(&name) {
+        for name in std::mem::take(&mut self.state.statements.answered) {
+            let mut mentioned = self.state.statements.mentioned.iter();
+            // What was used before is there.
+            let used = mentioned.any(|used| used.position < from && *used.name() == *name);
+            if doubtful
+                && !used
+                && let Some(named) = self.client.statements.find_mut(&name)
+            {
                 named.tentative = true;
             }
         }
