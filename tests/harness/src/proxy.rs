@@ -3,7 +3,7 @@
 pub mod binary;
 pub mod config;
 
-pub use config::ProxyConfig;
+pub use config::{KernelPath, ProxyConfig};
 
 use anyhow::{Context, Result, anyhow, bail};
 use nix::sys::signal::Signal;

@@ -17,6 +17,34 @@ pub struct ProxyConfig {
     pgpass: Vec<String>,
 }
 
+/// The kernel path that a test's proxies use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KernelPath {
+    Off,
+    OwnSocket,
+    Colocated,
+}
+
+impl KernelPath {
+    /// Names the path for a whole run of tests; without it they run in userspace.
+    pub const VARIABLE: &str = "HALEPHANT_TEST_KERNEL_PATH";
+    pub const ALL: [Self; 3] = [Self::Off, Self::OwnSocket, Self::Colocated];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::OwnSocket => "own_socket",
+            Self::Colocated => "colocated",
+        }
+    }
+
+    pub fn of_environment() -> Self {
+        let Some(wanted) = std::env::var_os(Self::VARIABLE) else { return Self::Off };
+        let known = Self::ALL.into_iter().find(|path| wanted == path.name());
+        known.unwrap_or_else(|| panic!("{} is {}", Self::VARIABLE, wanted.display()))
+    }
+}
+
 impl ProxyConfig {
     /// A cluster `main` with the nodes of `cluster` and no pool yet. Of passwords, halephant has its own role's.
     pub fn new(cluster: &Cluster) -> Self {
@@ -27,6 +55,17 @@ impl ProxyConfig {
             .set("logging.level", "debug")
             .set("cluster.main.nodes", nodes)
             .set("cluster.main.admin_user", ADMIN)
+            .kernel_path(KernelPath::of_environment())
+    }
+
+    /// How sessions are moved. A path other than userspace is required: the proxy does not start without it.
+    #[must_use]
+    pub fn kernel_path(self, path: KernelPath) -> Self {
+        match path {
+            KernelPath::Off => self.set("ebpf.mode", "off"),
+            KernelPath::OwnSocket => self.set("ebpf.mode", "require"),
+            KernelPath::Colocated => self.set("ebpf.mode", "require").set("ebpf.colocated", true),
+        }
     }
 
     /// A pool of cluster `main` for the database of the same name, for `users`, with `max` connections to the primary.
