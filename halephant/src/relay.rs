@@ -250,8 +250,10 @@ impl<'a> Relay<'a> {
 
     /// Client to server.
     fn poll_client(&mut self, cx: &mut Context<'_>) -> Turn {
-        if let Err(end) = ready!(self.poll_taken(cx, Direction::ClientToServer)) {
-            return Poll::Ready(Some(end));
+        match ready!(self.poll_taken(cx, Direction::ClientToServer)) {
+            Ok(false) => {}
+            Ok(true) => return Poll::Ready(None),
+            Err(end) => return Poll::Ready(Some(end)),
         }
         if !self.state.to_server.is_empty() || !self.lease.connection().stream.is_flushed() {
             let server = self.lease.connection();
@@ -385,8 +387,10 @@ impl<'a> Relay<'a> {
         if !self.client.is_flushed() && ready!(self.client.poll_flush(cx)).is_err() {
             return Poll::Ready(Some(RelayEnd::ClientClosed));
         }
-        if let Err(end) = ready!(self.poll_taken(cx, Direction::ServerToClient)) {
-            return Poll::Ready(Some(end));
+        match ready!(self.poll_taken(cx, Direction::ServerToClient)) {
+            Ok(false) => {}
+            Ok(true) => return Poll::Ready(None),
+            Err(end) => return Poll::Ready(Some(end)),
         }
         if self.server_resumes() {
             let held = std::mem::take(&mut self.state.server_held);

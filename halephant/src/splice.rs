@@ -71,7 +71,7 @@ impl Splice {
         let mut object = object::Object::load(cgroup.as_ref())?;
         let ring = object.events.take().ok_or(SpliceError::Missing("EVENTS"))?;
         let words = object.words.take();
-        let core = Arc::new(core::Core::new(object, settings.credit_bytes)?);
+        let core = Arc::new(core::Core::new(object, settings.credit_bytes, settings.policy)?);
         let _ = core.reader.set(events::start(ring, words, Arc::downgrade(&core))?);
         let report = probe::run(&core, settings.colocated)?;
         core.set_working(report.working());
@@ -104,6 +104,11 @@ impl Splice {
     /// unread on either socket. `node` numbers the counters.
     pub fn insert(&self, sockets: Sockets<'_>, node: u32) -> Result<Flow, NotInserted> {
         Flow::insert(&self.core, sockets, node)
+    }
+
+    /// Directions that are armed from now on get this credit.
+    pub fn set_credit(&self, bytes: u64) {
+        self.core.set_credit(bytes);
     }
 
     /// Switches the kernel path off: programs pass from the next byte on, and every [`Flow::tend`] returns.

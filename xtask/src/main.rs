@@ -23,7 +23,7 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Measure halephant beside other poolers and write a report
-    Bench(bench::Options),
+    Bench(Box<bench::Options>),
     /// Build the kernel programs' object files
     BuildEbpf(build_ebpf::Options),
     /// Start PostgreSQL and halephant, measure both, and leave them running until Ctrl-C

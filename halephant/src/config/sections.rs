@@ -9,6 +9,7 @@ use super::kind::{
 use super::tls;
 use crate::admin::AdminSettings;
 use crate::proxy::settings::ServerSettings;
+use crate::splice::policy::Policy;
 use crate::splice::settings::{SpliceMode, SpliceSettings};
 use crate::telemetry::settings::{LogFormat, LogLevel, LoggingSettings, OtelSettings, QueryText};
 use std::time::Duration;
@@ -91,5 +92,6 @@ pub(super) fn ebpf(ebpf: &mut Table<'_>) -> Result<SpliceSettings, Reported> {
     let colocated = ebpf.boolean("colocated", false);
     let cgroup = ebpf.text("cgroup", "/sys/fs/cgroup", AbsolutePath);
     let credit_bytes = ebpf.text("credit", "1MiB", Credit);
-    Ok(SpliceSettings { mode: mode?, colocated: colocated?, cgroup: cgroup?, credit_bytes: credit_bytes? })
+    let (mode, colocated, cgroup, credit_bytes) = (mode?, colocated?, cgroup?, credit_bytes?);
+    Ok(SpliceSettings { mode, colocated, cgroup, policy: Policy::Measured, credit_bytes })
 }

@@ -13,9 +13,11 @@ use tokio::task::JoinSet;
 /// How long an attempt is waited for before the next address is tried beside it (RFC 8305 names this value).
 const STAGGER: Duration = Duration::from_millis(250);
 
+type Look = dyn Fn(BorrowedFd<'_>) + Send + Sync;
+
 /// Who wants to see a socket before it is connected.
 #[derive(Clone, Default)]
-pub struct BeforeConnect(Option<Arc<dyn Fn(BorrowedFd<'_>) + Send + Sync>>);
+pub struct BeforeConnect(Option<Arc<Look>>);
 
 impl BeforeConnect {
     pub fn new(look: impl Fn(BorrowedFd<'_>) + Send + Sync + 'static) -> Self {

@@ -33,6 +33,9 @@ impl Live {
     /// pools are filled and cut to their limits. One at a time, on the control runtime.
     pub async fn replace(&self, config: Config) {
         let (next, new) = self.state().succeeded_by(config);
+        if let Some(splice) = &next.shared.splice {
+            splice.set_credit(next.config.ebpf.credit_bytes);
+        }
         let next = Arc::new(next);
         let before = self.state.swap(Arc::clone(&next));
         // Sessions that began under it hold its pools themselves.

@@ -13,6 +13,7 @@ use crate::auth::pgpass::PgPassError;
 use crate::cancel::{Sessions, Signal};
 use crate::net::{bind, raise_descriptor_limit};
 use crate::overview::instruments;
+use crate::splice::policy::Policy;
 use crate::splice::settings::SpliceSettings;
 use crate::splice::{Splice, SpliceError, chain};
 use crate::telemetry::otlp::{Otlp, OtlpError};
@@ -35,6 +36,8 @@ const DRAIN_POLL: Duration = Duration::from_millis(20);
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Orders of the console that are not carried out yet.
 const ORDERS_MAX: usize = 8;
+/// `every`: the kernel paths are not chosen by what was measured. For measuring them.
+const POLICY_VARIABLE: &str = "HALEPHANT_SPLICE_POLICY";
 /// After an accept error such as too many open files: a pause instead of a busy loop.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -89,9 +92,10 @@ pub async fn run(config: Config, mut events: impl Source, reread: impl Reread) -
         Ok(limit) => tracing::debug!(limit, "open descriptors"),
         Err(error) => tracing::warn!(%error, "the limit on open descriptors could not be raised"),
     }
+    // Before the first client can connect: what was connected earlier is not enrolled.
+    let splice = start_splice(config.ebpf.clone(), &listen).await?;
     let listeners = bind_all(&listen, count)?;
     let admin = Admin::bind(&config.admin)?;
-    let splice = start_splice(config.ebpf.clone(), &listen).await?;
     let threads = Threads::start(count).map_err(RunError::Worker)?;
     let mut otlp = Otlp::start(&config.otel)?;
     let tracer = otlp.as_ref().map(Otlp::tracer).unwrap_or_default();
@@ -172,7 +176,14 @@ fn splice_off(live: &Live) {
 }
 
 /// The self-test blocks for about a second, and needs a runtime of its own.
-async fn start_splice(settings: SpliceSettings, listen: &[SocketAddr]) -> Result<Option<Splice>, RunError> {
+async fn start_splice(
+    mut settings: SpliceSettings,
+    listen: &[SocketAddr],
+) -> Result<Option<Splice>, RunError> {
+    if std::env::var_os(POLICY_VARIABLE).is_some_and(|policy| policy == "every") {
+        tracing::warn!("sessions use every kernel path, also those that may repeat bytes");
+        settings.policy = Policy::Every;
+    }
     let ports: Vec<u16> = listen.iter().map(SocketAddr::port).collect();
     let started = tokio::task::spawn_blocking(move || Splice::start(&settings, &ports)).await;
     Ok(started.map_err(|ended| RunError::Worker(io::Error::other(ended)))??)

@@ -154,23 +154,26 @@ impl Relay<'_> {
         }
     }
 
-    /// Pending while the direction's input is not the relay's to look at.
+    /// Pending while the direction's input is not the relay's to look at; `true` when that has just ended, for which the
+    /// other direction may have waited.
     pub(super) fn poll_taken(
         &mut self,
         cx: &mut Context<'_>,
         direction: Direction,
-    ) -> Poll<Result<(), RelayEnd>> {
-        let Some(kernel) = self.state.kernel.as_deref_mut() else { return Poll::Ready(Ok(())) };
+    ) -> Poll<Result<bool, RelayEnd>> {
+        let Some(kernel) = self.state.kernel.as_deref_mut() else { return Poll::Ready(Ok(false)) };
         if kernel.half(direction).taking {
             let Some(sockets) = sockets(self.client, self.lease) else {
                 return Poll::Ready(Err(RelayEnd::KernelFault));
             };
             match ready!(kernel.flow.poll_reclaim(cx, direction, sockets)) {
-                Ok(reclaimed) => self.came_back(direction, &reclaimed),
+                Ok(reclaimed) => {
+                    self.came_back(direction, &reclaimed);
+                    return Poll::Ready(Ok(true));
+                }
                 Err(_) => return Poll::Ready(Err(RelayEnd::KernelFault)),
             }
         }
-        let Some(kernel) = self.state.kernel.as_deref_mut() else { return Poll::Ready(Ok(())) };
         let (waits, other) = match direction {
             ClientToServer => (&mut kernel.client_waits, ServerToClient),
             ServerToClient => (&mut kernel.server_waits, ClientToServer),
@@ -185,7 +188,7 @@ impl Relay<'_> {
                 ServerToClient => kernel.server_resumes = true,
             }
         }
-        Poll::Ready(Ok(()))
+        Poll::Ready(Ok(false))
     }
 
     /// The direction is the relay's from the first byte that it holds on.
@@ -437,6 +440,16 @@ impl Relay<'_> {
             tokio::time::timeout(LEAVE_TIMEOUT, std::future::poll_fn(|cx| self.poll_all_taken(cx))).await;
         self.absorb();
         let kernel = self.state.kernel.take();
+        if let Some(kernel) = &kernel {
+            let [client, server] = kernel.halves.map(|half| half.told.bytes);
+            tracing::debug!(
+                process_id = self.handle.process_id(),
+                path = %kernel.flow.path(),
+                received_bytes = client,
+                sent_bytes = server,
+                "a session leaves the kernel path"
+            );
+        }
         let reusable = match (kernel, sockets(self.client, self.lease)) {
             (Some(kernel), Some(sockets)) => kernel.flow.release(sockets).server_reusable,
             _ => false,
@@ -467,7 +480,7 @@ impl Relay<'_> {
         for direction in Direction::BOTH {
             match self.poll_taken(cx, direction) {
                 Poll::Ready(Err(fault)) => return Poll::Ready(Err(fault)),
-                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Ok(_)) => {}
                 Poll::Pending => pending = true,
             }
         }

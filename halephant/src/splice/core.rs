@@ -16,7 +16,7 @@ use super::events::{Reader, SIGNAL_RECLAIM, Signals};
 use super::grace::Grace;
 use super::nodes::Nodes;
 use super::object::Object;
-use super::policy::{Directions, Path, directions};
+use super::policy::{Directions, Path, Policy, directions};
 use super::table::Table;
 
 pub struct Core {
@@ -24,7 +24,8 @@ pub struct Core {
     object: Mutex<Object>,
     pub grace: Grace,
     pub diag: Diag,
-    pub credit_bytes: u64,
+    credit_bytes: AtomicU64,
+    pub policy: Policy,
     flows: Mutex<Flows>,
     killed: AtomicBool,
     pub faults: AtomicU64,
@@ -51,7 +52,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Core {
-    pub fn new(object: Object, credit_bytes: u64) -> Result<Self, SpliceError> {
+    pub fn new(object: Object, credit_bytes: u64, policy: Policy) -> Result<Self, SpliceError> {
         let mapped = |source| SpliceError::System("mapping the flow table", source);
         let opened = |source| SpliceError::System("opening sock_diag", source);
         Ok(Self {
@@ -59,7 +60,8 @@ impl Core {
             object: Mutex::new(object),
             grace: Grace::start()?,
             diag: Diag::open().map_err(opened)?,
-            credit_bytes,
+            credit_bytes: AtomicU64::new(credit_bytes),
+            policy,
             flows: Mutex::default(),
             killed: AtomicBool::new(false),
             faults: AtomicU64::new(0),
@@ -74,10 +76,20 @@ impl Core {
         lock(&self.object)
     }
 
+    /// Bytes redirected and not yet consumed, per direction that is taken over from now on.
+    pub fn credit_bytes(&self) -> u64 {
+        self.credit_bytes.load(Ordering::Relaxed)
+    }
+
+    pub fn set_credit(&self, bytes: u64) {
+        self.credit_bytes.store(bytes, Ordering::Relaxed);
+    }
+
     /// What a path may use: the policy's say and the self-test's.
     pub fn directions(&self, path: Path) -> Directions {
         let index = Path::ALL.iter().position(|other| *other == path).unwrap_or(0);
-        self.working.get().map_or(Directions::BOTH, |working| directions(path).0.and(working[index]))
+        let wanted = directions(self.policy, path).0;
+        self.working.get().map_or(Directions::BOTH, |working| wanted.and(working[index]))
     }
 
     pub fn set_working(&self, working: [Directions; 4]) {

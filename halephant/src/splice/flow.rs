@@ -120,6 +120,8 @@ pub struct Flow {
     legs: [Leg; 2],
     /// Ends of ours that are under the verdict: slot and cookie, client's and server's.
     own: [Option<(u32, u64)>; 2],
+    /// What the send buffers of ours were made for.
+    credit_bytes_max: u64,
     /// Between two looks of [`Self::poll_tend`], and how long the next one will be.
     pause: Option<Pin<Box<Sleep>>>,
     look: Duration,
@@ -161,6 +163,7 @@ impl Flow {
             path,
             legs: leg::legs(core, peers, usable, index),
             own: [None, None],
+            credit_bytes_max: core.credit_bytes(),
             pause: None,
             look: LOOK_FIRST,
         };
@@ -200,7 +203,7 @@ impl Flow {
         self.legs[side].read = received;
         let needed = own && (self.legs[side].usable || self.legs[1 - side].usable);
         if needed {
-            socket::widen_send_buffer(fd, 2 * self.core.credit_bytes).map_err(system("SO_SNDBUFFORCE"))?;
+            socket::widen_send_buffer(fd, 2 * self.credit_bytes_max).map_err(system("SO_SNDBUFFORCE"))?;
             let slot = 2 * self.index + side as u32;
             let attachment = Attachment {
                 flow: self.index,
@@ -213,6 +216,11 @@ impl Flow {
             self.own[side] = Some((slot, cookie));
         }
         Ok(())
+    }
+
+    fn credit_bytes(&self) -> u64 {
+        let wanted = self.core.credit_bytes();
+        if self.own.iter().any(Option::is_some) { wanted.min(self.credit_bytes_max) } else { wanted }
     }
 
     pub fn path(&self) -> Path {
@@ -285,8 +293,9 @@ impl Flow {
             messages: entry.messages.load(),
             cycles: entry.cycles.load(),
         };
-        entry.limit.store(redirected + self.core.credit_bytes);
-        entry.low.store(redirected + self.core.credit_bytes / 2);
+        let credit = self.credit_bytes();
+        entry.limit.store(redirected + credit);
+        entry.low.store(redirected + credit / 2);
         entry.control.store(control_word(arm_at, ASK_ARM));
         self.signals.clear(signal_low(which));
         self.legs[which].armed = Some(stretch);
@@ -323,7 +332,7 @@ impl Flow {
         if let End::Enrolled { key, cookie } = self.legs[direction as usize].to {
             // All that userspace wrote has come to the queue that redirected bytes go to, and nothing waits outside it
             // for room.
-            let written = socket::written(target).map_err(system("reading TCP_INFO"))?;
+            let written = socket::position(target).map_err(system("reading TCP_INFO"))?;
             let payload = written.saturating_sub(handshake_bytes(direction));
             let memory = self.core.diag.memory(&key).map_err(system("asking sock_diag"))?;
             let there = memory
@@ -331,7 +340,8 @@ impl Flow {
                 && self.core.arrived(cookie) == Some(payload);
             return if there { Ok(written) } else { Err(NotArmed::TargetBusy) };
         }
-        socket::written(target).map_err(system("reading TCP_INFO"))
+        // Too small a figure here would end a reclaim before the last bytes are there.
+        socket::position(target).map_err(system("reading TCP_INFO"))
     }
 
     /// Runs beside the relay: extends credit when the receivers have read, and is ready when the relay has to do
@@ -391,7 +401,7 @@ impl Flow {
     /// Whether the receiver had read enough for at least a quarter of the credit.
     fn extend(&self, direction: Direction, sockets: Sockets<'_>) -> bool {
         let (leg, entry, credit) =
-            (&self.legs[direction as usize], self.entry(direction), self.core.credit_bytes);
+            (&self.legs[direction as usize], self.entry(direction), self.credit_bytes());
         if !entry.standing().spliced {
             return true;
         }

@@ -110,7 +110,7 @@ pub fn run(core: &Arc<Core>, colocated: bool) -> Result<Report, SpliceError> {
 }
 
 async fn outcome(core: &Arc<Core>, path: Path, colocated: bool) -> Outcome {
-    let (used, reason) = directions(path);
+    let (used, reason) = directions(core.policy, path);
     let off = |reason| Outcome { path, used: Directions::NONE, reason };
     if path != Path::Own && !colocated {
         return off("colocated is off".to_owned());

@@ -1,5 +1,6 @@
 //! `[ebpf]`.
 
+use super::policy::Policy;
 use std::path::PathBuf;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +18,7 @@ pub struct SpliceSettings {
     /// Clients and PostgreSQL run on this host: enrol their own sockets too.
     pub colocated: bool,
     pub cgroup: PathBuf,
+    pub policy: Policy,
     /// Bytes redirected and not yet consumed, per direction.
     pub credit_bytes: u64,
 }

@@ -70,6 +70,17 @@ pub fn written(socket: BorrowedFd<'_>) -> io::Result<u64> {
     Ok(acked + unacked(socket)?)
 }
 
+/// As [`written`], but exact: both figures are of one moment.
+pub fn position(socket: BorrowedFd<'_>) -> io::Result<u64> {
+    loop {
+        let acked = flowed(socket)?.acked;
+        let unacked = unacked(socket)?;
+        if flowed(socket)?.acked == acked {
+            return Ok(acked + unacked);
+        }
+    }
+}
+
 /// The kernel's own number of the socket, the same that programs and sock_diag see.
 pub fn cookie(socket: BorrowedFd<'_>) -> io::Result<u64> {
     let mut cookie = 0_u64;

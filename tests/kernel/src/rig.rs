@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use halephant::splice::policy::Policy;
 use halephant::splice::settings::{SpliceMode, SpliceSettings};
 use halephant::splice::{Path, Sockets, Splice};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -37,7 +38,8 @@ pub struct Session {
 }
 
 pub fn settings(mode: SpliceMode, credit_bytes: u64) -> SpliceSettings {
-    SpliceSettings { mode, colocated: true, cgroup: PathBuf::from("/sys/fs/cgroup"), credit_bytes }
+    let cgroup = PathBuf::from("/sys/fs/cgroup");
+    SpliceSettings { mode, colocated: true, cgroup, policy: Policy::Every, credit_bytes }
 }
 
 impl Rig {

@@ -1,7 +1,7 @@
 //! The files under `deploy/`, read by the programs they are for.
 
 use halephant_harness::port::Port;
-use halephant_harness::proxy::binary;
+use halephant_harness::proxy::{KernelPath, binary};
 use halephant_harness::{Cluster, command, target, wait_for};
 use halephant_suite::http::get;
 use halephant_suite::{Stage, stage};
@@ -104,6 +104,7 @@ fn a_live_scrape_has_what_dashboard_and_rules_ask_for() {
     let number = port.number();
     let stage = Stage::with(Cluster::builder().replicas(1), |config| {
         config
+            .kernel_path(KernelPath::Colocated)
             .set("admin.listen", format!("127.0.0.1:{number}"))
             .set("cluster.main.topology.interval", "100ms")
             .pool("nowhere", "transaction", 1, &[stage::ROLE])
@@ -124,11 +125,8 @@ fn a_live_scrape_has_what_dashboard_and_rules_ask_for() {
         .collect();
     for file in ["grafana/halephant.json", "prometheus/halephant.rules.yml"] {
         let asked = series_of(&std::fs::read_to_string(deploy(file)).expect("it is there"));
-        // Those of the kernel path are there where it works.
-        let has_kernel_path = stage.proxy.log().contains("the kernel path is on");
         let is_there = |name: &String| exported.contains(name.as_str());
-        let may_lack = |name: &String| !has_kernel_path && name.starts_with("halephant_splice_");
-        let missing: Vec<_> = asked.iter().filter(|name| !is_there(name) && !may_lack(name)).collect();
+        let missing: Vec<_> = asked.iter().filter(|name| !is_there(name)).collect();
         assert!(asked.len() > 5 && missing.is_empty(), "{file}: {missing:?} of {asked:?}");
     }
 

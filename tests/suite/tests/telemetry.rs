@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use halephant::overview::instruments::ALL;
+use halephant_harness::proxy::KernelPath;
 use halephant_harness::{Cluster, ProxyConfig, process, wait_for};
 use halephant_suite::collector::{Collector, Received, attributes};
 use halephant_suite::{Client, Stage, encode, stage};
@@ -23,6 +24,7 @@ const NOWHERE: &str = "nowhere";
 
 fn configure(config: ProxyConfig, endpoint: String) -> ProxyConfig {
     config
+        .kernel_path(KernelPath::Colocated)
         .pool(NOWHERE, "transaction", 1, &[stage::ROLE])
         .set("otel.endpoint", endpoint)
         .set("otel.service_name", "pooler")
@@ -62,9 +64,7 @@ fn find<'a>(spans: &[&'a Span], key: &str, value: &str) -> (&'a Span, BTreeMap<S
 
 #[test]
 fn every_instrument_arrives_with_its_attributes() {
-    let mut has_kernel_path = false;
     let received = received_of(|stage| {
-        has_kernel_path = stage.proxy.log().contains("the kernel path is on");
         let mut client = stage.client().expect("it logs in");
         client.values("LISTEN news; SELECT 1").expect("it works");
         client.terminate().expect("it leaves");
@@ -97,8 +97,7 @@ fn every_instrument_arrives_with_its_attributes() {
         ("halephant.pins", &[&pool, &["reason"]]),
         ("halephant.relay.bytes", &[&pool, &["direction"]]),
     ];
-    let is_there = |name: &str| has_kernel_path || !name.starts_with("halephant.splice.");
-    for (name, keys) in expected.into_iter().filter(|(name, _)| is_there(name)) {
+    for (name, keys) in expected {
         let points = received.points(name);
         assert!(!points.is_empty(), "{name} is not in {:?}", received.metrics.keys());
         for point in points {
@@ -127,7 +126,7 @@ fn every_instrument_arrives_with_its_attributes() {
     assert_eq!(labels("halephant.config.reloads", "outcome"), text(&outcomes));
     assert_eq!(labels("db.server.healthy", "halephant.role"), text(&["primary", "replica"]));
     // Whatever there is has a test here, and comes with the unit that is documented.
-    for instrument in ALL.iter().filter(|instrument| is_there(instrument.name)) {
+    for instrument in ALL {
         let metric = received.metrics.get(instrument.name);
         assert_eq!(metric.map(|metric| metric.unit.as_str()), Some(instrument.unit), "{}", instrument.name);
         assert!(

@@ -186,7 +186,7 @@ impl Session {
         let mut row = vec![0; ROW_BYTES];
         row[0] = b'D';
         row[1..5].copy_from_slice(&(ROW_BYTES as u32 - 1).to_be_bytes());
-        let most = 2 * core.credit_bytes as usize + ROW_BYTES;
+        let most = 2 * core.credit_bytes() as usize + ROW_BYTES;
         let (mut sent, mut arrived) = (0, 0);
         while self.flow.status(Direction::ServerToClient).spliced || sent == 0 {
             check(sent < most, "credit is not kept")?;
@@ -196,7 +196,7 @@ impl Session {
             tokio::task::yield_now().await;
         }
         let redirected = self.flow.status(Direction::ServerToClient).redirected;
-        check(redirected > 0 && redirected <= core.credit_bytes, "credit is not kept")?;
+        check(redirected > 0 && redirected <= core.credit_bytes(), "credit is not kept")?;
         let mut buffer = vec![0; 64 * 1024];
         step("slow reader", async {
             while arrived < redirected as usize {

@@ -21,19 +21,17 @@ pub struct ProxyConfig {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KernelPath {
     Off,
-    OwnSocket,
     Colocated,
 }
 
 impl KernelPath {
     /// Names the path for a whole run of tests; without it they run in userspace.
     pub const VARIABLE: &str = "HALEPHANT_TEST_KERNEL_PATH";
-    pub const ALL: [Self; 3] = [Self::Off, Self::OwnSocket, Self::Colocated];
+    pub const ALL: [Self; 2] = [Self::Off, Self::Colocated];
 
     pub fn name(self) -> &'static str {
         match self {
             Self::Off => "off",
-            Self::OwnSocket => "own_socket",
             Self::Colocated => "colocated",
         }
     }
@@ -63,7 +61,6 @@ impl ProxyConfig {
     pub fn kernel_path(self, path: KernelPath) -> Self {
         match path {
             KernelPath::Off => self.set("ebpf.mode", "off"),
-            KernelPath::OwnSocket => self.set("ebpf.mode", "require"),
             KernelPath::Colocated => self.set("ebpf.mode", "require").set("ebpf.colocated", true),
         }
     }
@@ -103,6 +100,12 @@ impl ProxyConfig {
     pub fn pgpass(mut self, line: &str) -> Self {
         self.pgpass.push(line.into());
         self
+    }
+
+    /// Whether the kernel path has to be there. The policy leaves it out: the environment has to ask for it, too.
+    pub(super) fn requires_kernel_path(&self) -> bool {
+        let mode = self.table.get("ebpf").and_then(|section| section.get("mode"));
+        mode.and_then(Value::as_str) == Some("require")
     }
 
     pub fn text(&self) -> Result<String> {
