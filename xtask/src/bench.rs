@@ -13,6 +13,7 @@ mod peer;
 mod program;
 mod results;
 mod run;
+mod scrape;
 mod stage;
 mod syscalls;
 pub mod wire;

@@ -16,6 +16,10 @@ pub enum Figure {
     /// p99 of the same clients during the storm, and how many times the calm one it is.
     StormP99Ms,
     StormFactor,
+    /// p99 while the metrics are read, how many times the calm one it is, and how far two calm runs differ.
+    ScrapedP99Ms,
+    ScrapeFactor,
+    NoiseFactor,
     LoginsPerSecond,
     SecondsPerGb,
     /// Of the whole host: load, program, PostgreSQL and kernel.
@@ -48,6 +52,9 @@ impl Figure {
             Self::CalmP99Ms => "p99 ms, calm",
             Self::StormP99Ms => "p99 ms, storm",
             Self::StormFactor => "storm / calm",
+            Self::ScrapedP99Ms => "p99 ms, scraped",
+            Self::ScrapeFactor => "scraped / calm",
+            Self::NoiseFactor => "calm / calm",
             Self::LoginsPerSecond => "logins/s",
             Self::SecondsPerGb => "s/GB",
             Self::HostUsPerTransaction => "CPU µs/tx, host",
@@ -77,10 +84,11 @@ impl Figure {
             | Self::P999Ms
             | Self::CalmP99Ms
             | Self::StormP99Ms
+            | Self::ScrapedP99Ms
             | Self::SecondsPerGb
             | Self::HostSecondsPerGb
             | Self::ProgramSecondsPerGb => 3,
-            Self::StormFactor | Self::SyscallsPerTransaction => 2,
+            Self::StormFactor | Self::ScrapeFactor | Self::NoiseFactor | Self::SyscallsPerTransaction => 2,
             _ => 1,
         }
     }

@@ -5,6 +5,7 @@ use halephant_harness::pgbench::{Protocol, Script};
 
 use super::bulk::Bulk;
 use super::figure::Figure;
+use super::scrape;
 
 /// What direct connections are measured with at most: PostgreSQL is not set up for more.
 pub const SERVER_CONNECTIONS: u32 = 20;
@@ -42,6 +43,8 @@ pub enum Work {
     Idle,
     /// Clients that run while many others log in.
     Storm,
+    /// Clients that run while the metrics are read every second.
+    Scrape,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,6 +66,7 @@ impl Lane {
             Work::Bulk(_) => 1,
             Work::Idle => 10_000,
             Work::Storm => 8,
+            Work::Scrape => scrape::CLIENTS,
         }
     }
 
@@ -93,6 +97,9 @@ impl Lane {
             ],
             Work::Bulk(_) => &[Figure::SecondsPerGb, Figure::HostSecondsPerGb, Figure::ProgramSecondsPerGb],
             Work::Idle => &[Figure::KibPerClientAt10000, Figure::KibPerClientAt1000],
+            Work::Scrape => {
+                &[Figure::ScrapeFactor, Figure::NoiseFactor, Figure::CalmP99Ms, Figure::ScrapedP99Ms]
+            }
             Work::Storm => {
                 &[Figure::StormFactor, Figure::CalmP99Ms, Figure::StormP99Ms, Figure::LoginsPerSecond]
             }
@@ -117,6 +124,11 @@ impl Lane {
                 format!("{mode} mode, resident memory for each client that has done one statement and waits")
             }
             Work::Storm => format!("{mode} mode, p99 of 8 clients while 2,000 others log in"),
+            Work::Scrape => {
+                format!(
+                    "{mode} mode, p99 of 64 clients while the metrics are read every second, and noise without"
+                )
+            }
         }
     }
 }
@@ -142,6 +154,7 @@ pub fn all() -> Vec<Lane> {
     }
     lanes.push(Lane::new(Mode::Transaction, "idle", Work::Idle));
     lanes.push(Lane::new(Mode::Transaction, "storm", Work::Storm));
+    lanes.push(Lane::new(Mode::Transaction, "scrape", Work::Scrape));
     lanes
 }
 

@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use super::figure::{Figure, Sample};
 use super::lane::{Lane, Load, Work};
+use super::scrape;
 use super::stage::{Stage, Subject};
 
 /// How long everything takes, and how much of it there is.
@@ -37,6 +38,7 @@ pub fn sample(stage: &Stage, subject: &Subject, lane: &Lane, pace: &Pace) -> Res
         Work::Bulk(bulk) => bulk.measure(&subject.login, &subject.pids(), pace.bulk_share),
         Work::Idle => idle(stage, subject, pace),
         Work::Storm => storm(stage, subject, pace),
+        Work::Scrape => scrape::sample(stage, subject, pace),
     }
 }
 
@@ -62,7 +64,7 @@ fn run(stage: &Stage, subject: &Subject, load: &Load, pace: &Pace) -> Result<Mea
     Ok(measured)
 }
 
-fn refuse_errors(errors: &[String]) -> Result<()> {
+pub fn refuse_errors(errors: &[String]) -> Result<()> {
     if let Some(first) = errors.first() {
         bail!("{} errors, the first: {first}", errors.len());
     }

@@ -57,6 +57,10 @@ impl Program {
 
     /// Whether measuring it on `lane` says something.
     pub fn is_for(self, lane: &Lane) -> bool {
+        if lane.work == Work::Scrape {
+            // The others' metrics are not read this way.
+            return matches!(self, Self::Halephant | Self::HalephantBaseline);
+        }
         match self {
             Self::Direct => lane.has_direct(),
             // A session alone goes by the kernel; what a waiting client costs does not depend on it.

@@ -1,12 +1,13 @@
 //! Where everything is measured: one PostgreSQL for all, and one program at a time before it.
 
 use anyhow::{Context, Result, bail};
+use halephant_harness::port::Port;
 use halephant_harness::postgres::Binaries;
 use halephant_harness::{Cluster, Login, Proxy, ProxyConfig, pgbench, process};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::lane::{Lane, Mode, SERVER_CONNECTIONS};
+use super::lane::{Lane, Mode, SERVER_CONNECTIONS, Work};
 use super::options::Plan;
 use super::peer::{Peer, Server};
 use super::program::Program;
@@ -29,6 +30,8 @@ pub struct Stage {
 /// A program that runs, and the way to PostgreSQL through it.
 pub struct Subject {
     pub login: Login,
+    /// Of the admin API, where the lane reads it.
+    pub admin: Option<Port>,
     running: Running,
 }
 
@@ -99,24 +102,29 @@ impl Stage {
     pub fn subject(&self, program: Program, lane: &Lane) -> Result<Subject> {
         let direct = self.direct();
         match program {
-            Program::Direct => Ok(Subject { login: direct, running: Running::Nothing }),
+            Program::Direct => Ok(Subject { login: direct, admin: None, running: Running::Nothing }),
             Program::Halephant | Program::HalephantOwn | Program::HalephantColocated => {
                 let settings = self.settings.iter().cloned();
                 let config =
                     settings.fold(self.config(program, lane), |config, (key, value)| config.set(&key, value));
-                self.proxy(&self.halephant, &config)
+                self.proxy(&self.halephant, config, lane)
             }
-            Program::HalephantBaseline => self.proxy(self.file(program)?, &self.config(program, lane)),
+            Program::HalephantBaseline => self.proxy(self.file(program)?, self.config(program, lane), lane),
             peer => {
                 let peer = Peer::start(peer, self.file(peer)?, &self.server(lane)?)?;
-                Ok(Subject { login: direct.at(peer.port()), running: Running::Peer(peer) })
+                Ok(Subject { login: direct.at(peer.port()), admin: None, running: Running::Peer(peer) })
             }
         }
     }
 
-    fn proxy(&self, file: &Path, config: &ProxyConfig) -> Result<Subject> {
-        let proxy = Proxy::start_binary(file, config)?;
-        Ok(Subject { login: proxy.login(self.direct()), running: Running::Halephant(Box::new(proxy)) })
+    fn proxy(&self, file: &Path, config: ProxyConfig, lane: &Lane) -> Result<Subject> {
+        let admin = (lane.work == Work::Scrape).then(Port::pick).transpose()?;
+        let config = match &admin {
+            Some(port) => config.set("admin.listen", format!("127.0.0.1:{}", port.number())),
+            None => config,
+        };
+        let proxy = Proxy::start_binary(file, &config)?;
+        Ok(Subject { login: proxy.login(self.direct()), admin, running: Running::Halephant(Box::new(proxy)) })
     }
 
     fn file(&self, program: Program) -> Result<&Path> {
