@@ -1,12 +1,13 @@
 //! The files under `deploy/`, read by the programs they are for.
 
+use halephant_harness::certificates::{self, Authority, Subject};
 use halephant_harness::port::Port;
 use halephant_harness::proxy::{KernelPath, binary};
 use halephant_harness::{Cluster, command, target, wait_for};
 use halephant_suite::http::get;
 use halephant_suite::{Stage, stage};
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -48,17 +49,30 @@ fn systemd_takes_the_unit() {
     command::succeed(security.arg(&unit), LIMIT).expect("it is as closed as it was");
 }
 
+/// What the example names under `/etc/halephant/tls`.
+fn write_certificates(folder: &Path) -> anyhow::Result<()> {
+    let authority = Authority::new("root")?;
+    for name in ["server", "shop", "client"] {
+        authority.issue(&Subject::new(name, &["pg.example.com"]))?.write(folder, name)?;
+    }
+    certificates::write(&folder.join("root.crt"), &authority.certificate)?;
+    certificates::write(&folder.join("root.crl"), &authority.revoke(&[])?)
+}
+
 #[test]
 fn the_example_configuration_is_one() {
     let example = std::fs::read_to_string(deploy("halephant.toml")).expect("it is there");
     let directory = tempfile::tempdir().expect("there is room");
     let path = directory.path().join("halephant.toml");
+    write_certificates(directory.path()).expect("they are made");
+    let folder = directory.path().display().to_string();
     // Settings that are commented out are right, too; remarks have a space behind the sign.
     let all = |line: &str| match line.strip_prefix('#') {
         Some(rest) if !rest.starts_with(' ') => format!("{rest}\n"),
         _ => format!("{line}\n"),
     };
     for text in [example.clone(), example.lines().map(all).collect()] {
+        let text = text.replace("/etc/halephant/tls", &folder);
         std::fs::write(&path, &text).expect("there is room");
         let mut check = Command::new(binary::find().expect("it builds"));
         let said = command::succeed(check.args(["--check", "-c"]).arg(&path), LIMIT);
