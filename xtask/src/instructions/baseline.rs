@@ -36,7 +36,8 @@ impl Baseline {
         let judge = |(name, &count): (&String, &u64)| {
             let Some(&known) = self.0.get(name) else { return Some(format!("{name}: not in the baseline")) };
             let growth = 100.0 * (count as f64 / known as f64 - 1.0);
-            (growth > percent).then(|| {
+            // Multiplied, so that exactly the bound is not above it.
+            (100.0 * count as f64 > (100.0 + percent) * known as f64).then(|| {
                 format!("{name}: {count} instructions, {growth:.1} % above {known}; {percent} % are allowed")
             })
         };
