@@ -323,9 +323,12 @@ impl Relay<'_> {
 
     fn may_offer_server(&self) -> bool {
         let other = self.client.trace.is_none() || self.is_in_kernel(ClientToServer);
-        other
-            && !self.awaits_command()
-            && self.state.tracker.is_between_answers()
+        other && !self.awaits_command() && self.is_server_quiet()
+    }
+
+    /// Nothing of an answer is under way, or held.
+    fn is_server_quiet(&self) -> bool {
+        self.state.tracker.is_between_answers()
             && self.state.server_body_left == 0
             && self.state.server_held.is_empty()
             && self.client.out.is_empty()
@@ -383,7 +386,7 @@ impl Relay<'_> {
             return;
         }
         let quiet = (self.may_offer_client() || self.release == Release::AtTransactionEnd)
-            && self.may_offer_server_at_all()
+            && self.is_server_quiet()
             && self.wants_kernel();
         if !quiet {
             return;
@@ -416,13 +419,6 @@ impl Relay<'_> {
                 });
             }
         }
-    }
-
-    fn may_offer_server_at_all(&self) -> bool {
-        self.state.tracker.is_between_answers()
-            && self.state.server_body_left == 0
-            && self.state.server_held.is_empty()
-            && self.client.out.is_empty()
     }
 
     fn refuse_kernel(&mut self, why: KernelPath) {
