@@ -152,14 +152,16 @@ fn compare(seed: u64, direct: &mut Client, through: &mut Client, other: &mut Cli
     Ok(())
 }
 
+/// The sequences of a run that names no other: the same each time, so that a failure is about what was changed.
+const SEED: u64 = 20_261_122;
+
 #[test]
 fn the_answers_are_those_of_postgresql() {
     let stage = Stage::with(Cluster::builder(), |config| {
         config.set("cluster.main.pool.app.max_connections.primary", 2)
     });
     let stage = stage.expect("it starts");
-    let first: u64 =
-        std::env::var("STATEMENTS_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(rand::random);
+    let first: u64 = std::env::var("STATEMENTS_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(SEED);
     let sequences: u64 =
         std::env::var("STATEMENTS_SEQUENCES").ok().and_then(|text| text.parse().ok()).unwrap_or(SEQUENCES);
     for seed in KNOWN.into_iter().chain((0..sequences).map(|offset| first.wrapping_add(offset))) {
