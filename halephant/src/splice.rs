@@ -66,6 +66,10 @@ impl Splice {
     }
 
     fn load(settings: &SpliceSettings, listen_ports: &[u16]) -> Result<Self, SpliceError> {
+        if let Some(reason) = policy::reason_for_none(settings.policy) {
+            // Nothing would be left for the self-test to find.
+            return Err(SpliceError::Policy(reason));
+        }
         capability::check()?;
         let cgroup = settings.colocated.then(|| capability::open_cgroup(&settings.cgroup)).transpose()?;
         let mut object = object::Object::load(cgroup.as_ref())?;

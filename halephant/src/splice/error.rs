@@ -36,6 +36,8 @@ pub enum SpliceError {
     },
     #[error("{0}")]
     System(&'static str, #[source] io::Error),
+    #[error("the policy leaves every path out: {0}")]
+    Policy(&'static str),
     #[error("no path works: {0}")]
     Probe(String),
 }

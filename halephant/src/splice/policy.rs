@@ -113,6 +113,13 @@ pub fn directions(policy: Policy, path: Path) -> (Directions, &'static str) {
     }
 }
 
+/// The reason for the fastest path, where the policy leaves out every one.
+pub fn reason_for_none(policy: Policy) -> Option<&'static str> {
+    let every = Path::ALL.map(|path| directions(policy, path));
+    let none = every.iter().all(|(used, _)| *used == Directions::NONE);
+    every.last().filter(|_| none).map(|(_, reason)| *reason)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -123,5 +130,8 @@ mod tests {
             assert_ne!(directions(Policy::Measured, path).1, "unknown", "{path}");
             assert_eq!(directions(Policy::Every, path).0, Directions::BOTH, "{path}");
         }
+        let measured = TABLE.iter().all(|(_, used, _)| *used == Directions::NONE);
+        assert_eq!(reason_for_none(Policy::Measured).is_some(), measured);
+        assert_eq!(reason_for_none(Policy::Every), None);
     }
 }

@@ -1,6 +1,7 @@
 //! Whether the kernel path starts here.
 
 use anyhow::{Context as _, Result, ensure};
+use halephant::splice::policy::Policy;
 use halephant::splice::settings::SpliceMode;
 use halephant::splice::{Path, Splice};
 use halephant_kernel_tests::rig::{CREDIT_BYTES, settings};
@@ -12,6 +13,17 @@ fn every_path_passes_the_self_test() -> Result<()> {
         ensure!(outcome.path == path && outcome.used.client_to_server(), "{}", splice.report());
         ensure!(outcome.used.server_to_client(), "{}", splice.report());
     }
+    Ok(())
+}
+
+#[test]
+fn what_the_policy_leaves_out_does_not_start() -> Result<()> {
+    let mut measured = settings(SpliceMode::Require, CREDIT_BYTES);
+    measured.policy = Policy::Measured;
+    let error = Splice::start(&measured, &[]).err().context("it starts")?;
+    ensure!(error.to_string().starts_with("the policy leaves every path out: the kernel repeats"), "{error}");
+    measured.mode = SpliceMode::Auto;
+    ensure!(Splice::start(&measured, &[])?.is_none());
     Ok(())
 }
 
