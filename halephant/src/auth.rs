@@ -1,10 +1,15 @@
-//! Who a client is: SCRAM exchange, verifiers and their cache, password file.
+//! Who a client is: the rules about it, exchanges with clients, verifiers and their cache, password file.
 
 pub mod exchange;
+pub mod method;
+pub mod origin;
+pub mod password;
 pub mod pgpass;
 pub mod settings;
 pub mod verifiers;
 
 pub use exchange::{AuthError, authenticate};
+pub use method::Method;
+pub use origin::Origin;
 pub use pgpass::PgPass;
 pub use verifiers::{Lookup, VerifierSource, Verifiers};
