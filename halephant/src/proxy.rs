@@ -5,6 +5,7 @@ mod cluster;
 mod connection;
 mod console;
 pub mod effective;
+mod listeners;
 pub mod live;
 mod login;
 mod prober;

@@ -1,5 +1,6 @@
 //! The first packets of a connection: encryption requests, then a CancelRequest or a StartupMessage.
 
+use crate::net::Origin;
 use crate::tls::{Acceptor, ClientPeer, TlsError};
 use crate::wire::{MessageBuffer, ReadError, Stream};
 use halephant_protocol::SqlState;
@@ -9,6 +10,7 @@ use halephant_protocol::startup::{
     StartupError, StartupMessage,
 };
 use std::io;
+use std::sync::Arc;
 
 /// The newest protocol that is spoken with clients.
 pub const NEWEST_MINOR: u16 = 2;
@@ -31,6 +33,8 @@ pub struct StartupRequest {
     pub negotiation: bytes::BytesMut,
     /// What the TLS handshake told about the client; `None` in the clear.
     pub tls: Option<Box<ClientPeer>>,
+    /// Who is at the other end, as far as the sockets tell.
+    pub origin: Arc<Origin>,
 }
 
 impl StartupRequest {
@@ -86,7 +90,10 @@ pub async fn read_opening(
     stream: &mut Stream,
     buffer: &mut MessageBuffer,
     acceptor: Option<&Acceptor>,
+    origin: &Arc<Origin>,
 ) -> Result<Opening, OpeningError> {
+    // As PostgreSQL has it: there is no TLS on Unix sockets, and no need for it.
+    let acceptor = acceptor.filter(|_| origin.peer().is_none());
     let (mut ssl_asked, mut gssenc_asked) = (false, false);
     let mut peer = None;
     loop {
@@ -109,7 +116,7 @@ pub async fn read_opening(
                 return Ok(Opening::Cancel { process_id: cancel.process_id, secret_key });
             }
             Some((FirstPacket::StartupMessage(message), taken)) => {
-                let request = own(&message, peer);
+                let request = own(&message, peer, Arc::clone(origin));
                 buffer.consume(taken);
                 admit(acceptor, &request)?;
                 return Ok(Opening::Session(request));
@@ -175,7 +182,7 @@ fn admit(acceptor: Option<&Acceptor>, request: &StartupRequest) -> Result<(), Op
     Ok(())
 }
 
-fn own(message: &StartupMessage<'_>, tls: Option<Box<ClientPeer>>) -> StartupRequest {
+fn own(message: &StartupMessage<'_>, tls: Option<Box<ClientPeer>>, origin: Arc<Origin>) -> StartupRequest {
     let mut negotiation = bytes::BytesMut::new();
     let mut version = message.version;
     if let Some(outcome) = message.negotiate(NEWEST_MINOR) {
@@ -190,5 +197,6 @@ fn own(message: &StartupMessage<'_>, tls: Option<Box<ClientPeer>>) -> StartupReq
         parameters: message.parameters.iter().map(|(n, v)| (n.to_owned(), v.to_owned())).collect(),
         negotiation,
         tls,
+        origin,
     }
 }

@@ -110,7 +110,7 @@ impl PgPass {
     /// one that does has an empty password, which libpq takes for none.
     ///
     /// `host` is compared as text with what the file says, an IPv6 address without brackets. (libpq looks for
-    /// `localhost` where it connects to a Unix socket in the default directory; nodes are TCP addresses so far.)
+    /// `localhost` where it connects to a Unix socket in the default directory: that is left to the caller.)
     pub fn lookup(&self, host: &str, port: u16, database: &str, user: &str) -> Option<Secret<Vec<u8>>> {
         let port = port.to_string();
         let matching = |line| {

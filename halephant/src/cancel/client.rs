@@ -1,15 +1,14 @@
 //! One client as others see it: who it is, what it does, what went through it. Written by its session alone.
 
-use crate::net::Role;
-use std::net::SocketAddr;
+use crate::net::{Origin, Role};
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Instant, SystemTime};
 
 /// What does not change while a session lasts.
 #[derive(Clone, Debug)]
 pub struct ClientDetails {
-    pub address: Option<SocketAddr>,
+    pub origin: Arc<Origin>,
     pub user: String,
     /// What the client asked for: the pool's name.
     pub database: String,

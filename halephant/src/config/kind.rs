@@ -1,8 +1,8 @@
 //! The kinds of string values: how each is checked, and what it becomes.
 
 use super::problem::{EndpointError, Problem, Quoted};
-use crate::net::NodeAddress;
 use crate::net::address::{overlap, parse_listen_address};
+use crate::net::{ListenAddress, NodeAddress};
 use http::Uri;
 use rustls::pki_types::ServerName;
 use std::net::SocketAddr;
@@ -217,7 +217,47 @@ impl Kind for Credit {
     }
 }
 
-/// The address of a listener.
+/// Where clients connect: a TCP address, or the directory of a Unix socket.
+pub(super) struct ClientListen;
+
+impl Kind for ClientListen {
+    type Value = ListenAddress;
+    const EXAMPLE: &'static str = "0.0.0.0:6432";
+
+    fn parse(&self, text: &str) -> Result<ListenAddress, Problem> {
+        text.parse().map_err(|source| Problem::Address {
+            found: Quoted::new(text),
+            source,
+            expected: "\"0.0.0.0:6432\", \"[::]:6432\" or the directory of a Unix socket",
+        })
+    }
+}
+
+impl Item for ClientListen {
+    fn clash(one: &ListenAddress, other: &ListenAddress) -> bool {
+        one.overlaps(other)
+    }
+
+    fn duplicate(value: &ListenAddress, other: String) -> Problem {
+        Problem::DuplicateListen { address: value.to_string(), other }
+    }
+}
+
+/// The permissions of a file, in octal.
+pub(super) struct FileMode;
+
+impl Kind for FileMode {
+    type Value = u32;
+    const EXAMPLE: &'static str = "0770";
+
+    fn parse(&self, text: &str) -> Result<u32, Problem> {
+        let is_octal = matches!(text.len(), 3 | 4) && text.bytes().all(|byte| matches!(byte, b'0'..=b'7'));
+        let mode = u32::from_str_radix(text, 8).ok().filter(|mode| is_octal && *mode <= 0o777);
+        mode.ok_or_else(|| Problem::FileMode(Quoted::new(text)))
+    }
+}
+
+/// The address of a TCP listener.
 pub(super) struct Listen;
 
 impl Kind for Listen {
@@ -254,7 +294,7 @@ impl Kind for Node {
         text.parse().map_err(|source| Problem::Address {
             found: Quoted::new(text),
             source,
-            expected: "\"host:5432\" or \"[::1]:5432\"",
+            expected: "\"host:5432\", \"[::1]:5432\" or the directory of a Unix socket",
         })
     }
 }

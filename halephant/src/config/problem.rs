@@ -61,6 +61,10 @@ pub enum Problem {
     NoParameter { example: &'static str },
     #[error("holds a control character")]
     ControlCharacter,
+    #[error("is {0}; it must be permissions in octal such as \"0770\"")]
+    FileMode(Quoted),
+    #[error("has no effect without a Unix socket in listen; remove it or add a directory there")]
+    WithoutUnixSocket,
     #[error("is {0}; it must be an absolute path")]
     RelativePath(Quoted),
     #[error(

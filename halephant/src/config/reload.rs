@@ -8,6 +8,7 @@ type Changed = fn(&Config, &Config) -> bool;
 /// when it is armed.
 pub(super) const RESTART: &[(&str, Changed)] = &[
     ("server.listen", |old, new| old.server.listen != new.server.listen),
+    ("server.socket_mode", |old, new| old.server.socket_mode != new.server.socket_mode),
     ("server.pgpass", |old, new| old.server.pgpass != new.server.pgpass),
     ("server.workers", |old, new| old.server.workers != new.server.workers),
     ("admin.listen", |old, new| old.admin.listen != new.admin.listen),

@@ -3,11 +3,13 @@
 use super::document::Table;
 use super::findings::Reported;
 use super::kind::{
-    AbsolutePath, Choice, Credit, Endpoint, FROM_MILLISECOND, FROM_ZERO, FilePath, Identifier, Item, Label,
-    Listen,
+    AbsolutePath, Choice, ClientListen, Credit, Endpoint, FROM_MILLISECOND, FROM_ZERO, FileMode, FilePath,
+    Identifier, Item, Label, Listen,
 };
+use super::problem::Problem;
 use super::tls;
 use crate::admin::AdminSettings;
+use crate::net::ListenAddress;
 use crate::proxy::settings::ServerSettings;
 use crate::splice::policy::Policy;
 use crate::splice::settings::{SpliceMode, SpliceSettings};
@@ -30,12 +32,25 @@ const SPLICE_MODES: Choice<SpliceMode> =
 /// More threads than any machine has CPUs.
 const WORKERS_MAX: i64 = 1024;
 const PREPARED_STATEMENTS_MAX: i64 = 1_000_000_000;
+/// The port of a Unix socket where no address names one.
+const DEFAULT_PORT: u16 = 6432;
+/// As PostgreSQL has it: who may connect still has to log in.
+const SOCKET_MODE: u32 = 0o777;
 
 /// The settings, and the checkout timeout by itself: pools need it even where another key is wrong.
 pub(super) fn server(
     server: &mut Table<'_>,
 ) -> (Result<ServerSettings, Reported>, Result<Duration, Reported>) {
-    let listen = server.list("listen", Some("0.0.0.0:6432"), Listen);
+    let listen = server.list("listen", Some("0.0.0.0:6432"), ClientListen);
+    let listen = listen.and_then(|listen| give_ports(server, listen));
+    let socket_mode = server.optional("socket_mode", "0777", FileMode);
+    let has_unix = |listen: &Vec<ListenAddress>| listen.iter().any(|address| !address.is_tcp());
+    let socket_mode = match socket_mode {
+        Ok(Some(_)) if listen.as_ref().is_ok_and(|listen| !has_unix(listen)) => {
+            Err(server.wrong_at("socket_mode", Problem::WithoutUnixSocket))
+        }
+        mode => mode.map(|mode| mode.unwrap_or(SOCKET_MODE)),
+    };
     let pgpass = server.optional("pgpass", "~/.pgpass", FilePath);
     let workers = server.integer("workers", 0, 0..=WORKERS_MAX);
     let shutdown_timeout = server.text("shutdown_timeout", "30s", FROM_ZERO);
@@ -45,6 +60,7 @@ pub(super) fn server(
     let settings = || {
         Ok(ServerSettings {
             listen: listen?,
+            socket_mode: socket_mode?,
             pgpass: pgpass?,
             workers: workers?,
             shutdown_timeout: shutdown_timeout?,
@@ -54,6 +70,26 @@ pub(super) fn server(
         })
     };
     (settings(), checkout_timeout)
+}
+
+/// Unix sockets without a port of their own have the one of the first TCP address, as PostgreSQL's have.
+fn give_ports(server: &Table<'_>, listen: Vec<ListenAddress>) -> Result<Vec<ListenAddress>, Reported> {
+    let first = listen.iter().find_map(ListenAddress::tcp).map_or(DEFAULT_PORT, |address| address.port());
+    let mut all: Vec<ListenAddress> = Vec::with_capacity(listen.len());
+    for address in listen {
+        let address = match address {
+            ListenAddress::Unix { directory, port } => {
+                ListenAddress::Unix { directory, port: Some(port.unwrap_or(first)) }
+            }
+            tcp @ ListenAddress::Tcp(_) => tcp,
+        };
+        if let Some(other) = all.iter().position(|other| other.overlaps(&address)) {
+            let problem = ClientListen::duplicate(&address, format!("server.listen[{other}]"));
+            return Err(server.wrong_at("listen", problem));
+        }
+        all.push(address);
+    }
+    Ok(all)
 }
 
 pub(super) fn logging(logging: &mut Table<'_>) -> Result<LoggingSettings, Reported> {
@@ -72,7 +108,10 @@ pub(super) fn admin(
     let stats_users = admin.optional_list("stats_users", Identifier);
     let listen = listen?;
     if let (Some(address), Ok(server)) = (&listen, server)
-        && let Some(index) = server.listen.iter().position(|other| Listen::clash(other, address))
+        && let Some(index) = server
+            .listen
+            .iter()
+            .position(|other| other.tcp().is_some_and(|other| Listen::clash(other, address)))
     {
         let problem = Listen::duplicate(address, format!("server.listen[{index}]"));
         return Err(admin.wrong_at("listen", problem));

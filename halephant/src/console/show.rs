@@ -227,13 +227,13 @@ fn servers(source: &dyn Source) -> Vec<Row> {
 
 fn clients(source: &dyn Source) -> Vec<Row> {
     let row = |row: overview::rows::ClientRow| {
-        let address: Option<SocketAddr> = row.address.and_then(|address| address.parse().ok());
+        let address: Option<SocketAddr> = row.address.parse().ok();
         vec![
             text("C"),
             text(row.user),
             text(row.database),
             text(row.state),
-            optional(address.map(|address| address.ip())),
+            text(address.map_or(row.address, |address| address.ip().to_string())),
             optional(address.map(|address| address.port())),
             text(row.connected),
             text(row.since),

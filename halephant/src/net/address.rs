@@ -1,19 +1,35 @@
 //! Addresses as the configuration names them: PostgreSQL nodes and our own listeners.
 
+use super::unix::{SOCKET_PATH_BYTES_MAX, socket_path};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
 use std::str::FromStr;
 
 /// RFC 1035, 2.3.4.
 const NAME_BYTES_MAX: usize = 253;
 const LABEL_BYTES_MAX: usize = 63;
+/// The port of a node that is given as a directory alone.
+const POSTGRESQL_PORT: u16 = 5432;
 
-/// `host:port`; an IPv6 host is kept without its brackets and shown with them. The host is kept as it was
-/// written, because password file lines are compared with that text.
+/// `host:port`; an IPv6 host is kept without its brackets and shown with them. A host that begins with `/` is the
+/// directory of a Unix socket. The host is kept as it was written, because password file lines are compared with that
+/// text.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct NodeAddress {
     pub host: String,
     pub port: u16,
+}
+
+/// Where clients connect.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum ListenAddress {
+    Tcp(SocketAddr),
+    /// The directory of a Unix socket. Without a port, it is the one of the first TCP address.
+    Unix {
+        directory: String,
+        port: Option<u16>,
+    },
 }
 
 /// What is wrong with the text of an address.
@@ -39,6 +55,10 @@ pub enum AddressError {
     NameLength,
     #[error("has a host name where an IP address is needed")]
     NotAnIp,
+    #[error("has a path that is too long for a Unix socket: {SOCKET_PATH_BYTES_MAX} bytes with its name")]
+    SocketPath,
+    #[error("has a control character in its path")]
+    PathCharacter,
 }
 
 impl NodeAddress {
@@ -47,9 +67,64 @@ impl NodeAddress {
     pub fn is_same_as(&self, other: &Self) -> bool {
         self.port == other.port && canonical(&self.host) == canonical(&other.host)
     }
+
+    /// Where the node is reached over a Unix socket.
+    pub fn socket_path(&self) -> Option<PathBuf> {
+        is_directory(&self.host).then(|| socket_path(&self.host, self.port))
+    }
+}
+
+impl ListenAddress {
+    pub fn tcp(&self) -> Option<&SocketAddr> {
+        match self {
+            Self::Tcp(address) => Some(address),
+            Self::Unix { .. } => None,
+        }
+    }
+
+    pub fn is_tcp(&self) -> bool {
+        self.tcp().is_some()
+    }
+
+    /// Whether the second of two listeners could not be bound.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Tcp(one), Self::Tcp(other)) => overlap(one, other),
+            (Self::Unix { directory: one, port }, Self::Unix { directory: other, port: other_port }) => {
+                canonical(one) == canonical(other) && port == other_port
+            }
+            _ => false,
+        }
+    }
+}
+
+fn is_directory(host: &str) -> bool {
+    host.starts_with('/')
+}
+
+/// A directory, and the port behind it if there is one.
+fn split_directory(text: &str) -> Result<(&str, Option<u16>), AddressError> {
+    let is_port = |port: &str| !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
+    let (directory, port) = match text.rsplit_once(':') {
+        Some((directory, port)) if is_port(port) => match port.parse() {
+            Ok(0) | Err(_) => return Err(AddressError::Port),
+            Ok(port) => (directory, Some(port)),
+        },
+        _ => (text, None),
+    };
+    if directory.chars().any(char::is_control) {
+        return Err(AddressError::PathCharacter);
+    }
+    if socket_path(directory, u16::MAX).as_os_str().len() > SOCKET_PATH_BYTES_MAX {
+        return Err(AddressError::SocketPath);
+    }
+    Ok((directory, port))
 }
 
 fn canonical(host: &str) -> String {
+    if is_directory(host) {
+        return host.trim_end_matches('/').to_owned();
+    }
     match host.parse::<IpAddr>() {
         Ok(ip) => ip.to_canonical().to_string(),
         Err(_) => host.trim_end_matches('.').to_ascii_lowercase(),
@@ -60,6 +135,10 @@ impl FromStr for NodeAddress {
     type Err = AddressError;
 
     fn from_str(text: &str) -> Result<Self, AddressError> {
+        if is_directory(text) {
+            let (host, port) = split_directory(text)?;
+            return Ok(Self { host: host.to_owned(), port: port.unwrap_or(POSTGRESQL_PORT) });
+        }
         let (host, port) = split(text)?;
         match host {
             Host::Bracketed(host) => {
@@ -74,7 +153,19 @@ impl FromStr for NodeAddress {
     }
 }
 
-/// The address of a listener: an IP address and a port. An IPv4 address mapped into IPv6 becomes the IPv4 one.
+impl FromStr for ListenAddress {
+    type Err = AddressError;
+
+    fn from_str(text: &str) -> Result<Self, AddressError> {
+        if is_directory(text) {
+            let (directory, port) = split_directory(text)?;
+            return Ok(Self::Unix { directory: directory.to_owned(), port });
+        }
+        parse_listen_address(text).map(Self::Tcp)
+    }
+}
+
+/// The address of a TCP listener: an IP address and a port. An IPv4 address mapped into IPv6 becomes the IPv4 one.
 pub fn parse_listen_address(text: &str) -> Result<SocketAddr, AddressError> {
     let (host, port) = split(text)?;
     let ip = match host {
@@ -147,9 +238,20 @@ fn check_name(host: &str) -> Result<(), AddressError> {
     Ok(())
 }
 
+/// As the configuration has it.
+impl fmt::Display for ListenAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => write!(f, "{address}"),
+            Self::Unix { directory, port: None } => f.write_str(directory),
+            Self::Unix { directory, port: Some(port) } => write!(f, "{directory}:{port}"),
+        }
+    }
+}
+
 impl fmt::Display for NodeAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.host.contains(':') {
+        if self.host.contains(':') && !is_directory(&self.host) {
             write!(f, "[{}]:{}", self.host, self.port)
         } else {
             write!(f, "{}:{}", self.host, self.port)
@@ -194,7 +296,14 @@ mod tests {
         check("10.0.1:5432", Err(AddressError::Ipv4));
         check("pg 1:5432", Err(AddressError::NameCharacter));
         check("postgres://pg:5432", Err(AddressError::NameCharacter));
-        check("/run/postgresql:5432", Err(AddressError::NameCharacter));
+        check("/run/postgresql:5433", Ok("/run/postgresql 5433"));
+        check("/run/postgresql", Ok("/run/postgresql 5432"));
+        check("/run/a:b", Ok("/run/a:b 5432"));
+        check("/run/postgresql:0", Err(AddressError::Port));
+        check("/run/postgresql:65536", Err(AddressError::Port));
+        check("/run\npostgresql", Err(AddressError::PathCharacter));
+        check(&format!("/{}", "a".repeat(92)), Err(AddressError::SocketPath));
+        check("run/postgresql:5432", Err(AddressError::NameCharacter));
         check("pgé:5432", Err(AddressError::NameCharacter));
         check("pg..internal:5432", Err(AddressError::NameLabel));
         check(".:5432", Err(AddressError::NameLabel));
@@ -204,7 +313,7 @@ mod tests {
 
     #[test]
     fn node_addresses_are_shown_as_written() {
-        for text in ["pg:5432", "[::1]:5432", "[2001:DB8::1]:5432"] {
+        for text in ["pg:5432", "[::1]:5432", "[2001:DB8::1]:5432", "/run/a:b:5432"] {
             assert_eq!(text.parse::<NodeAddress>().unwrap().to_string(), text);
         }
     }
@@ -216,6 +325,8 @@ mod tests {
         assert!(same("pg:5432", "PG.:5432"));
         assert!(same("[::1]:5432", "[0:0:0:0:0:0:0:1]:5432"));
         assert!(same("[::ffff:10.0.0.1]:5432", "10.0.0.1:5432"));
+        assert!(same("/run/postgresql/", "/run/postgresql:5432"));
+        assert!(!same("/run/postgresql", "/run/postgresql:5433"));
         assert!(!same("pg:5432", "pg:5433"));
         assert!(!same("pg:5432", "pg2:5432"));
     }
@@ -235,6 +346,18 @@ mod tests {
         check("127.0.0.1:0", Err(AddressError::Port));
         check("127.0.0.1", Err(AddressError::NoPort));
         check("::1:6432", Err(AddressError::Brackets));
+    }
+
+    #[test]
+    fn listeners_on_unix_sockets() {
+        let listen = |text: &str| text.parse::<ListenAddress>().unwrap();
+        assert_eq!(listen("/run/h"), ListenAddress::Unix { directory: "/run/h".to_owned(), port: None });
+        for text in ["/run/h", "/run/h:6432", "127.0.0.1:6432"] {
+            assert_eq!(listen(text).to_string(), text);
+        }
+        assert!(listen("/run/h:1").overlaps(&listen("/run/h/:1")));
+        assert!(!listen("/run/h:1").overlaps(&listen("/run/h:2")));
+        assert!(!listen("/run/h:6432").overlaps(&listen("0.0.0.0:6432")));
     }
 
     #[test]

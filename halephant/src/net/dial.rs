@@ -5,6 +5,7 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd as _, BorrowedFd};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpSocket, TcpStream};
@@ -12,6 +13,13 @@ use tokio::task::JoinSet;
 
 /// How long an attempt is waited for before the next address is tried beside it (RFC 8305 names this value).
 const STAGGER: Duration = Duration::from_millis(250);
+
+/// Where a connection to a server leads: for another one to the same server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ServerAddress {
+    Tcp(SocketAddr),
+    Unix(Box<Path>),
+}
 
 type Look = dyn Fn(BorrowedFd<'_>) + Send + Sync;
 

@@ -138,7 +138,7 @@ fn client(handle: &SessionHandle, is_killed: bool) -> ClientRow {
     let waiting = activity.state == ClientState::Waiting;
     ClientRow {
         process_id: handle.process_id(),
-        address: details.address.map(|address| address.to_string()),
+        address: details.origin.to_string(),
         user: details.user.clone(),
         database: details.database.clone(),
         cluster: details.cluster.clone(),

@@ -88,7 +88,8 @@ pub struct ServerRow {
 pub struct ClientRow {
     /// The process ID that the client was told.
     pub process_id: u32,
-    pub address: Option<String>,
+    /// `unix` for a client on a Unix socket.
+    pub address: String,
     pub user: String,
     /// The pool.
     pub database: String,

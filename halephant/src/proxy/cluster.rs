@@ -95,6 +95,8 @@ pub struct Upstream {
     before_connect: BeforeConnect,
 }
 
+/// Where libpq looks for a server that it is told nothing of, and then for `localhost` in the password file.
+const DEFAULT_SOCKET_DIRECTORIES: [&str; 3] = ["/run/postgresql", "/tmp", "/var/run/postgresql"];
 /// Logins to one node at a time: a storm of clients reaches PostgreSQL as a queue, in order of arrival.
 const LOGINS_PER_NODE_MAX: usize = 16;
 
@@ -139,7 +141,11 @@ impl Upstream {
 
     /// A password from the password file comes first; learned keys serve where no line matches.
     fn credentials(&self, node: &NodeAddress, database: &str, role: &str) -> Credentials {
-        let password: Option<Secret<Vec<u8>>> = self.pgpass.lookup(&node.host, node.port, database, role);
+        let lookup = |host: &str| self.pgpass.lookup(host, node.port, database, role);
+        let mut password: Option<Secret<Vec<u8>>> = lookup(&node.host);
+        if password.is_none() && DEFAULT_SOCKET_DIRECTORIES.contains(&node.host.trim_end_matches('/')) {
+            password = lookup("localhost");
+        }
         let keys = match password {
             Some(_) => None,
             None => self.learned.lock().unwrap_or_else(PoisonError::into_inner).get(role).cloned(),

@@ -3,7 +3,7 @@
 use super::console::Admitted;
 use super::login::{LoggedIn, LoginError, log_in};
 use super::state::State;
-use crate::net::tune;
+use crate::net::{Origin, tune};
 use crate::relay::{ClientTrace, TraceSubject};
 use crate::session::Session;
 use crate::startup::{Opening, OpeningError, StartupRequest, read_opening};
@@ -12,10 +12,8 @@ use crate::wire::{MessageBuffer, Stream};
 use bytes::BytesMut;
 use halephant_protocol::SqlState;
 use halephant_protocol::backend::ErrorReport;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::net::TcpStream;
 
 /// PostgreSQL's default authentication_timeout: from accept to the end of authentication.
 const LOGIN_TIMEOUT: Duration = Duration::from_secs(60);
@@ -41,16 +39,17 @@ impl Refused {
 }
 
 /// Serves one connection to its end.
-pub async fn serve(state: Arc<State>, stream: TcpStream, peer: SocketAddr) {
-    tune(&stream);
+pub async fn serve(state: Arc<State>, stream: Stream, origin: Arc<Origin>) {
+    if let Stream::Tcp(stream) = &stream {
+        tune(stream);
+    }
     let began = Instant::now();
     let mut span = state.shared.tracer.root("proxy.session", None);
-    if span.is_on() {
-        span.set(attribute::CLIENT_ADDRESS, peer.ip().to_string());
-        span.set(attribute::CLIENT_PORT, i64::from(peer.port()));
-    }
     // The login's future is large and short: it lives on the heap for as long as it takes.
-    let Some((logged_in, request)) = Box::pin(establish(&state, stream, peer, &span)).await else { return };
+    let Some((logged_in, request)) = Box::pin(establish(&state, stream, origin, &mut span)).await else {
+        return;
+    };
+    let peer = Arc::clone(&request.origin);
     let (mut session, lease) = match logged_in {
         LoggedIn::Session { session, lease } => (session, lease),
         LoggedIn::Console(admitted) => return Box::pin(serve_console(state, admitted, request, peer)).await,
@@ -82,7 +81,7 @@ pub async fn serve(state: Arc<State>, stream: TcpStream, peer: SocketAddr) {
     );
 }
 
-async fn serve_console(state: Arc<State>, admitted: Admitted, request: StartupRequest, peer: SocketAddr) {
+async fn serve_console(state: Arc<State>, admitted: Admitted, request: StartupRequest, peer: Arc<Origin>) {
     let (process_id, user) = (admitted.process_id(), request.user);
     let Some(live) = state.shared.live() else { return };
     tracing::info!(%peer, process_id, user, "console connected");
@@ -111,23 +110,28 @@ fn client_trace(state: &State, session: &Session, mut span: Span) -> Box<ClientT
 /// Opening and login, within LOGIN_TIMEOUT. `None`: there is no session, and the client knows why.
 async fn establish(
     state: &Arc<State>,
-    stream: TcpStream,
-    peer: SocketAddr,
-    span: &Span,
+    stream: Stream,
+    mut origin: Arc<Origin>,
+    span: &mut Span,
 ) -> Option<(LoggedIn, StartupRequest)> {
-    let mut stream = Some(Stream::Tcp(stream));
+    let mut stream = Some(stream);
     let mut setup = state.shared.tracer.child("proxy.setup", span.reference().as_ref());
-    match tokio::time::timeout(LOGIN_TIMEOUT, opening_and_login(state, &mut stream, &setup)).await {
-        Ok(Ok(Some(logged_in))) => return Some(logged_in),
+    match tokio::time::timeout(LOGIN_TIMEOUT, opening_and_login(state, &mut stream, &mut origin, &setup))
+        .await
+    {
+        Ok(Ok(Some(logged_in))) => {
+            describe(span, &origin);
+            return Some(logged_in);
+        }
         Ok(Ok(None)) => {}
         Ok(Err(refused)) => {
             setup.fail("refused");
-            tracing::info!(%peer, error = %refused, "connection refused");
+            tracing::info!(peer = %origin, error = %refused, "connection refused");
             tell(stream.take(), refused.report()).await;
         }
         Err(_) => {
             setup.fail("timeout");
-            tracing::info!(%peer, "login timed out");
+            tracing::info!(peer = %origin, "login timed out");
             let report = ErrorReport::fatal(
                 SqlState::INVALID_AUTHORIZATION_SPECIFICATION,
                 "canceling authentication due to timeout",
@@ -135,19 +139,35 @@ async fn establish(
             tell(stream.take(), Some(report)).await;
         }
     }
+    describe(span, &origin);
     None
+}
+
+fn describe(span: &mut Span, origin: &Origin) {
+    if !span.is_on() {
+        return;
+    }
+    let address = origin.address();
+    span.set(
+        attribute::CLIENT_ADDRESS,
+        address.map_or_else(|| origin.to_string(), |address| address.ip().to_string()),
+    );
+    if let Some(address) = address {
+        span.set(attribute::CLIENT_PORT, i64::from(address.port()));
+    }
 }
 
 async fn opening_and_login(
     state: &Arc<State>,
     stream: &mut Option<Stream>,
+    origin: &mut Arc<Origin>,
     setup: &Span,
 ) -> Result<Option<(LoggedIn, StartupRequest)>, Refused> {
     let mut buffer = MessageBuffer::default();
     let opening = match stream {
         Some(stream) => {
             let acceptor = state.config.server.tls.made();
-            read_opening(stream, &mut buffer, acceptor.map(AsRef::as_ref)).await?
+            read_opening(stream, &mut buffer, acceptor.map(AsRef::as_ref), origin).await?
         }
         None => return Ok(None),
     };

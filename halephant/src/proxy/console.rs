@@ -65,7 +65,7 @@ pub async fn admit(
         return Err(AuthError::Failed { user: request.user.clone() }.into());
     }
     let details = ClientDetails {
-        address: open.peer_addr().ok(),
+        origin: Arc::clone(&request.origin),
         user: request.user.clone(),
         database: request.database.clone(),
         cluster: String::new(),

@@ -1,6 +1,6 @@
 //! The configuration in force as JSON, with the keys of the file: what the admin API and the console show.
 
-use super::settings::{ClusterConfig, Config};
+use super::settings::{ClusterConfig, Config, ServerSettings};
 use crate::pool::settings::{ListenMode, PoolMode, PoolSettings, RoleLimits, UserSettings};
 use crate::splice::settings::SpliceMode;
 use crate::telemetry::settings::{LogFormat, LogLevel, QueryText};
@@ -21,7 +21,8 @@ pub fn effective(config: &Config) -> Value {
     }
     without_nulls(json!({
         "server": {
-            "listen": config.server.listen,
+            "listen": config.server.listen.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "socket_mode": socket_mode(&config.server),
             "pgpass": config.server.pgpass,
             "workers": config.server.workers,
             "shutdown_timeout": duration(config.server.shutdown_timeout),
@@ -48,6 +49,11 @@ pub fn effective(config: &Config) -> Value {
         },
         "cluster": clusters,
     }))
+}
+
+fn socket_mode(server: &ServerSettings) -> Option<String> {
+    let has_unix = server.listen.iter().any(|address| !address.is_tcp());
+    has_unix.then(|| format!("{:04o}", server.socket_mode))
 }
 
 fn cluster(settings: &ClusterConfig) -> Value {

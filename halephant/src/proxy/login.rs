@@ -119,7 +119,7 @@ pub async fn log_in(
         lease.take().into_iter().for_each(Lease::checkin);
     }
     let details = ClientDetails {
-        address: stream.as_ref().and_then(|stream| stream.peer_addr().ok()),
+        origin: Arc::clone(&request.origin),
         user: request.user.clone(),
         database: request.database.clone(),
         cluster: served.cluster.cluster.name.clone(),

@@ -1,14 +1,13 @@
 //! Asks a node what it is, over a connection that is kept open.
 
 use super::cluster::Upstream;
-use crate::net::NodeAddress;
+use crate::net::{NodeAddress, ServerAddress};
 use crate::server::query::{QueryError, Row};
 use crate::server::{OpenError, ServerConnection};
 use crate::telemetry::trace::{Span, Tracer, attribute};
 use crate::topology::Observation;
 use crate::topology::observation::{Lsn, timeline_of_file};
 use crate::topology::probe::{Answer, Probe, ProbeError, Prober};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -56,7 +55,7 @@ struct AdminProbe {
     node: NodeAddress,
     kept: Option<Kept>,
     /// Where the node was reached last.
-    last: Option<SocketAddr>,
+    last: Option<ServerAddress>,
 }
 
 struct Kept {
@@ -116,7 +115,7 @@ impl AdminProbe {
         };
         let rows = connection.query(QUESTION, &[]).await?;
         let observation = interpret(&rows, system_identifier, moved).ok_or(NodeError::Answer)?;
-        self.last = Some(connection.cancel.address());
+        self.last = Some(connection.cancel.address().clone());
         self.kept = Some(Kept { connection, user, database, system_identifier });
         Ok(observation)
     }
@@ -124,11 +123,11 @@ impl AdminProbe {
     /// Whether the node's name no longer leads to the address where it was reached last. A resolver that fails says
     /// nothing about that.
     async fn has_moved(&self) -> bool {
-        let Some(last) = self.last else { return false };
+        let Some(ServerAddress::Tcp(last)) = &self.last else { return false };
         match tokio::net::lookup_host((self.node.host.as_str(), self.node.port)).await {
             Ok(addresses) => {
                 let addresses: Vec<_> = addresses.collect();
-                !addresses.is_empty() && !addresses.contains(&last)
+                !addresses.is_empty() && !addresses.contains(last)
             }
             Err(_) => false,
         }

@@ -1,6 +1,6 @@
 //! A process's life: bind, start the workers, serve, and end in good order.
 
-use super::connection::serve;
+use super::listeners::Listeners;
 use super::live::Live;
 use super::reload::{Reread, reload};
 use super::service;
@@ -11,7 +11,7 @@ use crate::admin::{Admin, AdminError};
 use crate::auth::PgPass;
 use crate::auth::pgpass::PgPassError;
 use crate::cancel::{Sessions, Signal};
-use crate::net::{bind, raise_descriptor_limit};
+use crate::net::{ListenAddress, raise_descriptor_limit};
 use crate::overview::instruments;
 use crate::splice::policy::Policy;
 use crate::splice::settings::SpliceSettings;
@@ -20,12 +20,10 @@ use crate::telemetry::otlp::{Otlp, OtlpError};
 use crate::worker::{WorkerId, Workers};
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
-use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -38,13 +36,11 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 const ORDERS_MAX: usize = 8;
 /// `every`: the kernel paths are not chosen by what was measured. For measuring them.
 const POLICY_VARIABLE: &str = "HALEPHANT_SPLICE_POLICY";
-/// After an accept error such as too many open files: a pause instead of a busy loop.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     #[error("could not listen on {address}: {source}")]
-    Bind { address: SocketAddr, source: io::Error },
+    Bind { address: ListenAddress, source: io::Error },
     #[error("could not start a worker: {0}")]
     Worker(#[source] io::Error),
     #[error(transparent)]
@@ -94,7 +90,7 @@ pub async fn run(config: Config, mut events: impl Source, reread: impl Reread) -
     }
     // Before the first client can connect: what was connected earlier is not enrolled.
     let splice = start_splice(config.ebpf.clone(), &listen).await?;
-    let listeners = bind_all(&listen, count)?;
+    let listeners = Listeners::bind(&listen, count, config.server.socket_mode)?;
     let admin = Admin::bind(&config.admin)?;
     let threads = Threads::start(count).map_err(RunError::Worker)?;
     let mut otlp = Otlp::start(&config.otel)?;
@@ -111,19 +107,12 @@ pub async fn run(config: Config, mut events: impl Source, reread: impl Reread) -
     if let Some(admin) = admin {
         tokio::spawn(admin.serve(Arc::new(View(Arc::clone(&live)))));
     }
-    let (stop_accepting, accepting) = watch::channel(());
-    for (worker, listeners) in listeners.into_iter().enumerate() {
-        for listener in listeners {
-            let accept = accept(Arc::clone(&live), listener, accepting.clone());
-            threads.workers.spawn_on(WorkerId(worker), accept);
-        }
-    }
-    drop(accepting);
+    let accepting = listeners.accept(&live, &threads.workers);
     let listen = listen.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     tracing::info!(listen, workers = count, "ready");
     service::ready();
     let kind = serve_until_shutdown(&live, &mut events, ordered, reread).await;
-    drop(stop_accepting);
+    drop(accepting);
     service::stopping();
     shut_down(&live, kind, &mut events).await;
     if let Some(otlp) = otlp {
@@ -178,13 +167,14 @@ fn splice_off(live: &Live) {
 /// The self-test blocks for about a second, and needs a runtime of its own.
 async fn start_splice(
     mut settings: SpliceSettings,
-    listen: &[SocketAddr],
+    listen: &[ListenAddress],
 ) -> Result<Option<Splice>, RunError> {
     if std::env::var_os(POLICY_VARIABLE).is_some_and(|policy| policy == "every") {
         tracing::warn!("sessions use every kernel path, also those that may repeat bytes");
         settings.policy = Policy::Every;
     }
-    let ports: Vec<u16> = listen.iter().map(SocketAddr::port).collect();
+    let ports: Vec<u16> =
+        listen.iter().filter_map(ListenAddress::tcp).map(std::net::SocketAddr::port).collect();
     let started = tokio::task::spawn_blocking(move || Splice::start(&settings, &ports)).await;
     Ok(started.map_err(|ended| RunError::Worker(io::Error::other(ended)))??)
 }
@@ -236,41 +226,6 @@ pub trait Source {
 async fn sessions_ended(sessions: &Sessions) {
     while !sessions.is_empty() {
         tokio::time::sleep(DRAIN_POLL).await;
-    }
-}
-
-/// One listener per address and worker, by worker.
-fn bind_all(addresses: &[SocketAddr], count: usize) -> Result<Vec<Vec<std::net::TcpListener>>, RunError> {
-    let mut by_worker: Vec<Vec<_>> = (0..count).map(|_| Vec::new()).collect();
-    for &address in addresses {
-        let listeners = bind(address, count).map_err(|source| RunError::Bind { address, source })?;
-        by_worker.iter_mut().zip(listeners).for_each(|(worker, listener)| worker.push(listener));
-    }
-    Ok(by_worker)
-}
-
-async fn accept(live: Arc<Live>, listener: std::net::TcpListener, mut accepting: watch::Receiver<()>) {
-    let listener = match TcpListener::from_std(listener) {
-        Ok(listener) => listener,
-        Err(error) => return tracing::error!(%error, "a listener could not be registered"),
-    };
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            // The sender is dropped when the proxy stops accepting.
-            _ = accepting.changed() => return,
-        };
-        match accepted {
-            Ok((stream, peer)) => {
-                let state = live.state();
-                state.shared.metrics.accepted.add(1);
-                tokio::spawn(serve(state, stream, peer));
-            }
-            Err(error) => {
-                tracing::warn!(%error, "accept failed");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
-        }
     }
 }
 

@@ -2,13 +2,13 @@
 
 use crate::admin::AdminSettings;
 use crate::auth::settings::AuthSettings;
+use crate::net::ListenAddress;
 use crate::pool::settings::PoolSettings;
 use crate::server::settings::NodeSettings;
 use crate::splice::settings::SpliceSettings;
 use crate::telemetry::settings::{LoggingSettings, OtelSettings};
 use crate::tls::ClientLeg;
 use crate::topology::settings::TopologySettings;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -37,7 +37,10 @@ pub struct ClusterConfig {
 /// `[server]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerSettings {
-    pub listen: Vec<SocketAddr>,
+    /// Every Unix socket with its port.
+    pub listen: Vec<ListenAddress>,
+    /// The permissions of Unix sockets.
+    pub socket_mode: u32,
     /// `None`: `PGPASSFILE`, then `~/.pgpass`.
     pub pgpass: Option<PathBuf>,
     /// Worker threads; 0 means one per CPU.

@@ -1,18 +1,17 @@
 //! Cancelling what a server connection is doing.
 
-use crate::net::NodeAddress;
+use crate::net::{NodeAddress, ServerAddress};
 use crate::secret::Secret;
 use crate::tls::Connector;
 use crate::wire::Stream;
 use bytes::BytesMut;
 use halephant_protocol::startup::{self, CancelRequest, ENCRYPTION_REFUSED, SSL_ACCEPTED};
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::Notify;
 
 /// Longest a cancel may take; PostgreSQL answers one by closing the connection at once.
@@ -25,7 +24,7 @@ const CANCEL_TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct CancelTarget {
     node: Box<str>,
-    address: SocketAddr,
+    address: ServerAddress,
     process_id: u32,
     secret_key: Secret<Vec<u8>>,
     in_flight: AtomicUsize,
@@ -39,7 +38,7 @@ pub struct CancelTarget {
 pub struct CancelInFlight(Arc<CancelTarget>);
 
 impl CancelTarget {
-    pub fn new(node: &str, address: SocketAddr, process_id: u32, secret_key: &[u8]) -> Self {
+    pub fn new(node: &str, address: ServerAddress, process_id: u32, secret_key: &[u8]) -> Self {
         Self {
             node: node.into(),
             address,
@@ -63,8 +62,8 @@ impl CancelTarget {
     }
 
     /// Where the connection leads.
-    pub fn address(&self) -> SocketAddr {
-        self.address
+    pub fn address(&self) -> &ServerAddress {
+        &self.address
     }
 
     /// The server's process ID, as `pg_stat_activity` shows it.
@@ -107,10 +106,12 @@ impl CancelInFlight {
         CancelRequest { process_id: target.process_id, secret_key: target.secret_key.expose() }
             .encode(&mut packet)
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
-        let stream = TcpStream::connect(target.address).await?;
-        let mut stream = match &target.connector {
-            None => Stream::Tcp(stream),
-            Some(connector) => encrypt(stream, connector, target.node()).await?,
+        let mut stream = match (&target.address, &target.connector) {
+            (ServerAddress::Unix(path), _) => Stream::Unix(UnixStream::connect(path).await?),
+            (ServerAddress::Tcp(address), None) => Stream::Tcp(TcpStream::connect(address).await?),
+            (ServerAddress::Tcp(address), Some(connector)) => {
+                encrypt(TcpStream::connect(address).await?, connector, target.node()).await?
+            }
         };
         stream.write_all(&packet).await?;
         stream.shutdown().await?;

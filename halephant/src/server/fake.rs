@@ -5,7 +5,7 @@ use super::connection::ServerConnection;
 use super::error::OpenError;
 use super::open::{Login, OpenFuture, Opener};
 use super::parameters::ReportedParameters;
-use crate::net::NodeAddress;
+use crate::net::{NodeAddress, ServerAddress};
 use crate::wire::Stream;
 use crate::wire::fake::socket_pair;
 use std::collections::{HashMap, VecDeque};
@@ -19,7 +19,7 @@ pub(crate) async fn connection(reported: &[(&str, &str)]) -> (ServerConnection, 
     let address = theirs.local_addr().expect("the socket is connected");
     let mut parameters = ReportedParameters::default();
     reported.iter().for_each(|(name, value)| assert!(parameters.set(name, value)));
-    let cancel = CancelTarget::new("fake", address, 1, &[0; 4]);
+    let cancel = CancelTarget::new("fake", ServerAddress::Tcp(address), 1, &[0; 4]);
     (ServerConnection::new(Stream::Tcp(ours), cancel, parameters), theirs)
 }
 
@@ -149,7 +149,7 @@ impl Opener for Handed {
             assert!(reported.set("client_encoding", "UTF8") && reported.set("TimeZone", "UTC"));
             // The test may be over.
             let _ = self.0.send(theirs);
-            let cancel = CancelTarget::new("fake", address, 1, &[0; 4]);
+            let cancel = CancelTarget::new("fake", ServerAddress::Tcp(address), 1, &[0; 4]);
             Ok(ServerConnection::new(Stream::Tcp(ours), cancel, reported))
         })
     }

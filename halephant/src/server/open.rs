@@ -6,7 +6,7 @@ use super::connection::ServerConnection;
 use super::error::OpenError;
 use super::parameters::ReportedParameters;
 use super::settings::ParameterSettings;
-use crate::net::{BeforeConnect, NodeAddress, dial};
+use crate::net::{BeforeConnect, NodeAddress, ServerAddress, dial};
 use crate::tls::{Connector, TlsMode};
 use crate::wire::{MessageBuffer, ReadError, Stream};
 use bytes::BytesMut;
@@ -14,11 +14,10 @@ use halephant_protocol::SqlState;
 use halephant_protocol::backend::{self, BackendKeyData, TransactionStatus};
 use halephant_protocol::startup::{ProtocolVersion, encode_startup_message};
 use std::future::Future;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpStream;
+use tokio::net::UnixStream;
 
 /// As whom, and to what.
 #[derive(Clone, Copy, Debug)]
@@ -111,48 +110,62 @@ struct Channel {
     stream: Stream,
     /// What the login can be bound to.
     end_point: Option<Vec<u8>>,
+    /// The login is to be bound, whether or not it can be.
+    requires_binding: bool,
     /// How it was encrypted, if it was: cancels go the same way.
     connector: Option<Arc<Connector>>,
 }
 
-async fn encrypt(node: &NodeAddress, mut stream: TcpStream, attempt: Attempt) -> Result<Channel, OpenError> {
+impl Channel {
+    fn plain(stream: Stream, requires_binding: bool) -> Self {
+        Self { stream, end_point: None, requires_binding, connector: None }
+    }
+}
+
+async fn encrypt(node: &NodeAddress, stream: Stream, attempt: Attempt) -> Result<Channel, OpenError> {
     let (connector, required) = match attempt {
-        Attempt::Plain => {
-            return Ok(Channel { stream: Stream::Tcp(stream), end_point: None, connector: None });
-        }
+        Attempt::Plain => return Ok(Channel::plain(stream, false)),
         Attempt::Preferred(connector) => (connector, false),
         Attempt::Required(connector) => (connector, true),
     };
+    let requires_binding = connector.requires_binding();
+    // As libpq has it: the kernel keeps others off a Unix socket, whatever the mode.
+    let Stream::Tcp(mut stream) = stream else { return Ok(Channel::plain(stream, requires_binding)) };
     let failed = |source| OpenError::Tls { node: node.to_string(), source };
     if !ask_for_tls(&mut stream).await.map_err(|error| failed(error.into()))? {
         return if required {
             Err(OpenError::NoTls { node: node.to_string() })
         } else {
-            Ok(Channel { stream: Stream::Tcp(stream), end_point: None, connector: None })
+            Ok(Channel::plain(Stream::Tcp(stream), requires_binding))
         };
     }
     let (stream, end_point) = connector.connect(stream, &node.host).await.map_err(failed)?;
     let stream = Stream::Tls(Box::new(stream));
-    Ok(Channel { stream, end_point, connector: Some(connector) })
+    Ok(Channel { stream, end_point, requires_binding, connector: Some(connector) })
 }
 
 /// The name is resolved each time; every address that it stands for is tried.
-async fn connect(node: &NodeAddress, before: &BeforeConnect) -> Result<(TcpStream, SocketAddr), OpenError> {
+async fn connect(node: &NodeAddress, before: &BeforeConnect) -> Result<(Stream, ServerAddress), OpenError> {
+    let failed = |source| OpenError::Connect { node: node.to_string(), source };
+    if let Some(path) = node.socket_path() {
+        let stream = UnixStream::connect(&path).await.map_err(failed)?;
+        return Ok((Stream::Unix(stream), ServerAddress::Unix(path.into())));
+    }
     let resolve = |source| OpenError::Resolve { host: node.host.clone(), source };
     let addresses = tokio::net::lookup_host((node.host.as_str(), node.port)).await.map_err(resolve)?;
-    dial(addresses, before).await.map_err(|source| OpenError::Connect { node: node.to_string(), source })
+    let (stream, address) = dial(addresses, before).await.map_err(failed)?;
+    Ok((Stream::Tcp(stream), ServerAddress::Tcp(address)))
 }
 
 async fn log_in(
     node: &str,
     channel: Channel,
-    address: SocketAddr,
+    address: ServerAddress,
     login: Login<'_>,
     credentials: &Credentials,
     cache: &KeyCache,
 ) -> Result<ServerConnection, OpenError> {
-    let Channel { mut stream, end_point, connector } = channel;
-    let requires_binding = connector.as_ref().is_some_and(|connector| connector.requires_binding());
+    let Channel { mut stream, end_point, requires_binding, connector } = channel;
     let mut buffer = MessageBuffer::default();
     let mut packet = BytesMut::new();
     let options = login.parameters.options_text();
@@ -187,7 +200,7 @@ async fn log_in(
 /// Takes what the server tells about the session, up to its first ReadyForQuery.
 async fn first_ready(
     dialog: &mut Dialog<'_>,
-    address: SocketAddr,
+    address: ServerAddress,
 ) -> Result<(CancelTarget, ReportedParameters), OpenError> {
     let mut reported = ReportedParameters::default();
     let mut cancel = None;
@@ -202,7 +215,7 @@ async fn first_ready(
         }
         match backend::Message::parse(message.tag, &message.body).map_err(|error| dialog.broken(error))? {
             backend::Message::BackendKeyData(BackendKeyData { process_id, secret_key }) => {
-                cancel = Some(CancelTarget::new(dialog.node, address, process_id, secret_key));
+                cancel = Some(CancelTarget::new(dialog.node, address.clone(), process_id, secret_key));
             }
             backend::Message::ParameterStatus(status) => {
                 let (name, value) =

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::cancel::{ClientDetails, Sessions};
-use crate::net::NodeAddress;
+use crate::net::{NodeAddress, Origin};
 use crate::pool::settings::{ListenMode, PoolSettings, RoleLimits, UserSettings};
 use crate::prepared::{ClientStatements, Store};
 use crate::server::fake::Handed;
@@ -13,6 +13,7 @@ use crate::wire::Stream;
 use crate::wire::fake::socket_pair;
 use crate::worker::Workers;
 use bytes::BytesMut;
+use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -98,7 +99,7 @@ impl Stage {
     async fn client(&self, wanted: &[(&str, &str)]) -> Peer {
         let (ours, socket) = socket_pair().await;
         let details = ClientDetails {
-            address: None,
+            origin: Arc::new(Origin::tcp(SocketAddr::from(([127, 0, 0, 1], 1)))),
             user: "u".into(),
             database: "p".into(),
             cluster: "c".into(),

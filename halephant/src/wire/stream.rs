@@ -2,17 +2,17 @@
 
 use crate::tls::TlsStream;
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 
 /// The transport of a client or server connection.
 #[derive(Debug)]
 pub enum Stream {
     Tcp(TcpStream),
+    Unix(UnixStream),
     Tls(Box<TlsStream>),
     /// What is left of a stream that could not be moved.
     Closed,
@@ -28,6 +28,7 @@ impl Stream {
         let mut buffer = ReadBuf::new(buffer);
         match self {
             Self::Tcp(stream) => ready!(Pin::new(stream).poll_read(cx, &mut buffer))?,
+            Self::Unix(stream) => ready!(Pin::new(stream).poll_read(cx, &mut buffer))?,
             Self::Tls(stream) => return stream.poll_read(cx, buffer.initialized_mut()),
             Self::Closed => return Poll::Ready(Err(closed())),
         }
@@ -39,6 +40,7 @@ impl Stream {
     pub fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self {
             Self::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
             Self::Tls(stream) => stream.poll_write(cx, bytes),
             Self::Closed => Poll::Ready(Err(closed())),
         }
@@ -48,7 +50,7 @@ impl Stream {
     pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Tls(stream) => stream.poll_flush(cx),
-            Self::Tcp(_) | Self::Closed => Poll::Ready(Ok(())),
+            Self::Tcp(_) | Self::Unix(_) | Self::Closed => Poll::Ready(Ok(())),
         }
     }
 
@@ -56,7 +58,7 @@ impl Stream {
     pub fn is_flushed(&self) -> bool {
         match self {
             Self::Tls(stream) => stream.is_flushed(),
-            Self::Tcp(_) | Self::Closed => true,
+            Self::Tcp(_) | Self::Unix(_) | Self::Closed => true,
         }
     }
 
@@ -64,6 +66,7 @@ impl Stream {
     pub fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Tls(stream) => stream.poll_shutdown(cx),
             Self::Closed => Poll::Ready(Err(closed())),
         }
@@ -73,6 +76,7 @@ impl Stream {
     pub fn try_read(&mut self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
         let read = match self {
             Self::Tcp(stream) => stream.try_read(buffer),
+            Self::Unix(stream) => stream.try_read(buffer),
             Self::Tls(stream) => return stream.try_read(buffer),
             Self::Closed => Err(closed()),
         };
@@ -108,6 +112,7 @@ impl Stream {
     pub fn adopt(&mut self) -> io::Result<()> {
         match std::mem::replace(self, Self::Closed) {
             Self::Tcp(stream) => *self = Self::Tcp(TcpStream::from_std(stream.into_std()?)?),
+            Self::Unix(stream) => *self = Self::Unix(UnixStream::from_std(stream.into_std()?)?),
             Self::Tls(stream) => *self = Self::Tls(Box::new(stream.adopt()?)),
             Self::Closed => return Err(closed()),
         }
@@ -118,16 +123,16 @@ impl Stream {
     pub fn take_tcp(&mut self) -> io::Result<TcpStream> {
         match std::mem::replace(self, Self::Closed) {
             Self::Tcp(stream) => Ok(stream),
-            Self::Tls(_) | Self::Closed => Err(closed()),
+            Self::Unix(_) | Self::Tls(_) | Self::Closed => Err(closed()),
         }
     }
 
-    /// The stream as a TCP socket whose bytes are the protocol's own: what the kernel path can relay. `None`: encrypted, or
-    /// closed.
+    /// The stream as a TCP socket whose bytes are the protocol's own: what the kernel path can relay. `None`: encrypted, a
+    /// Unix socket, or closed.
     pub fn as_plain_fd(&self) -> Option<BorrowedFd<'_>> {
         match self {
             Self::Tcp(stream) => Some(stream.as_fd()),
-            Self::Tls(_) | Self::Closed => None,
+            Self::Unix(_) | Self::Tls(_) | Self::Closed => None,
         }
     }
 
@@ -135,7 +140,7 @@ impl Stream {
     pub fn holds_input(&self) -> bool {
         match self {
             Self::Tls(stream) => stream.holds_input(),
-            Self::Tcp(_) | Self::Closed => false,
+            Self::Tcp(_) | Self::Unix(_) | Self::Closed => false,
         }
     }
 
@@ -143,23 +148,8 @@ impl Stream {
     pub fn as_fd(&self) -> io::Result<BorrowedFd<'_>> {
         match self {
             Self::Tcp(stream) => Ok(stream.as_fd()),
+            Self::Unix(stream) => Ok(stream.as_fd()),
             Self::Tls(stream) => Ok(stream.tcp().as_fd()),
-            Self::Closed => Err(closed()),
-        }
-    }
-
-    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
-        match self {
-            Self::Tcp(stream) => stream.peer_addr(),
-            Self::Tls(stream) => stream.tcp().peer_addr(),
-            Self::Closed => Err(closed()),
-        }
-    }
-
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        match self {
-            Self::Tcp(stream) => stream.local_addr(),
-            Self::Tls(stream) => stream.tcp().local_addr(),
             Self::Closed => Err(closed()),
         }
     }
