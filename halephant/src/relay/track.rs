@@ -83,6 +83,11 @@ pub struct Tracker {
     copy_both: bool,
     /// An answer came since the last ReadyForQuery.
     begun: bool,
+    /// A CommandComplete or an ErrorResponse came since the last ReadyForQuery: what can end a transaction block.
+    ended: bool,
+    /// The server says idle, and its transaction is open all the same. PostgreSQL 18 does, of a Query between extended-protocol
+    /// messages and a Sync by itself: the next statement there fails with XX000 and takes it back.
+    left_open: bool,
     doubt: bool,
     status: TransactionStatus,
     /// The type byte of the last message that only the kernel saw.
@@ -103,6 +108,8 @@ impl Default for Tracker {
             copy_in: false,
             copy_both: false,
             begun: false,
+            ended: false,
+            left_open: false,
             doubt: false,
             status: TransactionStatus::Idle,
             last_unseen: 0,
@@ -166,7 +173,7 @@ impl Tracker {
     /// The count of owed answers is not certain: a connection left like this must be closed (invariant 2). A later
     /// answer of the server may settle it.
     pub fn in_doubt(&self) -> bool {
-        self.doubt || self.uncertain > 0
+        self.doubt || self.uncertain > 0 || self.left_open
     }
 
     /// Nothing is outstanding on the connection.
@@ -244,6 +251,10 @@ impl Tracker {
 
     /// A message of the server other than ReadyForQuery arrived.
     pub fn server_message(&mut self, tag: u8) -> ServerEvent {
+        if matches!(tag, b'C' | b'E') {
+            self.ended = true;
+            self.left_open = false;
+        }
         match tag {
             b'1' | b'2' | b'3' | b'n' | b'T' | b's' | b'I' => {
                 self.begin();
@@ -279,6 +290,9 @@ impl Tracker {
 
     /// ReadyForQuery arrived.
     pub fn ready_for_query(&mut self, status: TransactionStatus) -> ServerEvent {
+        let ended = std::mem::take(&mut self.ended);
+        let was_open = self.status == TransactionStatus::InTransaction;
+        self.left_open |= was_open && status == TransactionStatus::Idle && !ended;
         self.status = status;
         self.copy_in = false;
         self.copy_both = false;

@@ -3,6 +3,7 @@
 use anyhow::{Context, Result};
 use halephant_harness::Login;
 use std::fmt::Write as _;
+use std::ops::RangeInclusive;
 use std::thread::JoinHandle;
 
 use crate::message::Message;
@@ -14,6 +15,8 @@ pub struct Script {
     pub name: &'static str,
     /// It makes or needs session state that outlives a transaction, and is for session mode.
     pub session_only: bool,
+    /// Major versions of PostgreSQL that it is for.
+    versions: RangeInclusive<u32>,
     steps: Vec<Step>,
 }
 
@@ -48,13 +51,23 @@ pub struct Transcript(Vec<String>);
 
 impl Script {
     pub fn new(name: &'static str) -> Self {
-        Self { name, session_only: false, steps: Vec::new() }
+        Self { name, session_only: false, versions: 0..=u32::MAX, steps: Vec::new() }
     }
 
     #[must_use]
     pub fn session_only(mut self) -> Self {
         self.session_only = true;
         self
+    }
+
+    #[must_use]
+    pub fn versions(mut self, versions: RangeInclusive<u32>) -> Self {
+        self.versions = versions;
+        self
+    }
+
+    pub fn is_for(&self, major: u32) -> bool {
+        self.versions.contains(&major)
     }
 
     #[must_use]

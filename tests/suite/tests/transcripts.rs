@@ -1,7 +1,7 @@
 //! The same transcript, byte for byte, direct and through halephant.
 
 use anyhow::Result;
-use halephant_harness::{Cluster, Login, psql};
+use halephant_harness::{Binaries, Cluster, Login, psql};
 use halephant_suite::script::{Cut, Script, Transcript};
 use halephant_suite::{Client, Stage, scripts, stage};
 
@@ -31,7 +31,9 @@ impl Expected {
                 play(&script, &direct, Cut::Whole, &mut owner).expect("PostgreSQL itself plays it");
             (script, transcript)
         };
-        Self { scripts: scripts::all().into_iter().map(&mut play).collect(), owner }
+        let major = cluster.binaries().version.major;
+        let scripts = scripts::all().into_iter().filter(|script| script.is_for(major));
+        Self { scripts: scripts.map(&mut play).collect(), owner }
     }
 
     /// Every script by `login`, against what it gives direct.
@@ -108,7 +110,10 @@ fn transaction_mode_in_small_segments() {
 /// From the first AuthenticationRequest to ReadyForQuery: what may differ is what the server chooses.
 #[test]
 fn logins() {
-    let stage = Stage::new().expect("it starts");
+    compare_logins(&Stage::new().expect("it starts"));
+}
+
+fn compare_logins(stage: &Stage) {
     let parameters: [&[(&str, &str)]; 3] = [
         &[],
         &[("application_name", "transcript"), ("client_encoding", "UTF8")],
@@ -126,4 +131,36 @@ fn logins() {
             }
         }
     }
+}
+
+/// One test for each major version, so that they run beside one another and a failure names its version: the logins, and the
+/// scripts in both modes.
+macro_rules! versions {
+    ($($name:ident: $major:literal,)*) => {
+        mod versions {
+            $(#[test] fn $name() { super::compare_version($major); })*
+
+            #[test]
+            fn all_that_there_are() {
+                assert!(halephant_harness::postgres::embedded::majors().eq([$($major),*]));
+            }
+        }
+    };
+}
+
+versions! { postgresql_13: 13, postgresql_14: 14, postgresql_15: 15, postgresql_16: 16, postgresql_17: 17, postgresql_18: 18, }
+
+fn compare_version(major: u32) {
+    let binaries = match Binaries::major(major) {
+        Ok(binaries) => binaries,
+        Err(error) => {
+            assert!(std::env::var_os("CI").is_none(), "PostgreSQL {major} is missing: {error:#}");
+            return eprintln!("PostgreSQL {major} is missing, left out: {error:#}");
+        }
+    };
+    let stage = Stage::with(Cluster::builder().binaries(binaries), |config| config).expect("it starts");
+    let mut expected = Expected::of(&stage.cluster);
+    compare_logins(&stage);
+    expected.compare(&stage.session(), Cut::Whole, true);
+    expected.compare(&stage.transaction(), Cut::Whole, false);
 }

@@ -68,6 +68,25 @@ fn a_query_is_answered_by_one_ready_for_query() {
     owes(&[(">Q", 1), (">QQ <C", 2), (">QQ <Ci", 1), (">F <V", 1), (">Q <Cb", 0), (">Q <Ef", 0)]);
 }
 
+/// PostgreSQL 18 leaves its transaction open there. An answer that ends one settles it.
+#[test]
+fn an_idle_that_nothing_led_to_is_in_doubt() {
+    for exchange in [">PBEQ <12CTDCb >S <i", ">PBEQ <12CIb >S <i", ">PBEQ <12CTDCb >CS <3i"] {
+        let tracker = play(exchange);
+        assert!(
+            tracker.in_doubt() && !tracker.is_complete() && tracker.owed() == 0,
+            "{exchange}: {tracker:?}"
+        );
+    }
+    completes(&[
+        ">PBEQ <12CTDCb >S <i >Q <Ei",
+        ">PBEQ <12CTDCb >PBES <12Ci",
+        ">PBEQ <12CEi >S <i",
+        ">Q <Cb >PBES <12Ci",
+        ">Q <Cb >S <b >Q <Ci",
+    ]);
+}
+
 #[test]
 fn the_extended_protocol_is_closed_by_its_sync() {
     completes(&[

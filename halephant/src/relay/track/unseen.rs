@@ -55,6 +55,7 @@ impl Tracker {
         if ready > 0 {
             self.doubt |= self.uncertain > 0;
             self.begun = false;
+            self.ended = false;
             self.status = status.unwrap_or(self.status);
         }
         if last == b'Z' {
@@ -62,6 +63,7 @@ impl Tracker {
         }
         // Notices and notifications come at any time.
         self.begun |= !matches!(last, b'A' | b'N');
+        self.ended |= self.begun;
         if let Some(Expect::Extended { answers }) = self.expected.front_mut() {
             *answers = UNCOUNTED;
         }

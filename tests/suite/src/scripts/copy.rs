@@ -104,8 +104,22 @@ fn copy_in_that_fails() -> Vec<Script> {
             .query("SELECT 1")
             .query("ROLLBACK")
             .check(COUNT),
-        started("Query during COPY").send(&[row(1), query("SELECT 1")]).end().check(COUNT),
+        started("Query during COPY")
+            .versions(14..=u32::MAX)
+            .send(&[row(1), query("SELECT 1")])
+            .end()
+            .check(COUNT),
+        // Read by the COPY as an error, and not answered any more. That it was is not to be known from outside, so the
+        // connection is the client's to its end.
+        started("Query during COPY, as it was")
+            .versions(0..=13)
+            .send(&[row(1), query("SELECT 1")])
+            .ready()
+            .query("SELECT 2")
+            .cut()
+            .check(COUNT),
         started("FunctionCall during COPY")
+            .versions(14..=u32::MAX)
             .send(&[row(1), function_call(177, &["1", "2"])])
             .end()
             .check(COUNT),
@@ -162,6 +176,7 @@ fn copy_in_extended() -> Vec<Script> {
             .query("SELECT 1")
             .check(COUNT),
         Script::new("extended, a message that does not belong")
+            .versions(14..=u32::MAX)
             .send(&[start, flush()])
             .until(b'G')
             .send(&[row(1), parse("", "SELECT 1"), sync()])
