@@ -1,10 +1,14 @@
 //! Who a client is: the rules about it, exchanges with clients, verifiers and their cache, password file.
 
 pub mod exchange;
+pub mod hba;
+pub mod ident;
 pub mod method;
 pub mod origin;
 pub mod password;
+pub mod pattern;
 pub mod pgpass;
+pub mod records;
 pub mod settings;
 pub mod verifiers;
 
