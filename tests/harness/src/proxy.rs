@@ -83,6 +83,7 @@ impl Proxy {
         if has_ipv6() {
             listen.push(format!("[::1]:{}", self.port()));
         }
+        listen.extend_from_slice(config.more_listen());
         let pgpass = self.scratch.path().join("pgpass");
         config.write_pgpass(&pgpass)?;
         let text =

@@ -15,6 +15,7 @@ use crate::postgres::cluster::{ADMIN, ADMIN_PASSWORD};
 pub struct ProxyConfig {
     table: Table,
     pgpass: Vec<String>,
+    listen: Vec<String>,
 }
 
 /// The kernel path that a test's proxies use.
@@ -47,7 +48,7 @@ impl ProxyConfig {
     /// A cluster `main` with the nodes of `cluster` and no pool yet. Of passwords, halephant has its own role's.
     pub fn new(cluster: &Cluster) -> Self {
         let nodes: Vec<String> = cluster.nodes().iter().map(super::super::postgres::Node::address).collect();
-        let config = Self { table: Table::new(), pgpass: vec![format!("*:*:*:{ADMIN}:{ADMIN_PASSWORD}")] };
+        let config = Self { table: Table::new(), pgpass: vec![format!("*:*:*:{ADMIN}:{ADMIN_PASSWORD}")], listen: Vec::new() };
         config
             .set("logging.format", "text")
             .set("logging.level", "debug")
@@ -93,6 +94,17 @@ impl ProxyConfig {
         }
         table.insert(last.to_owned(), value.into());
         self
+    }
+
+    /// Another entry of `server.listen`, beside the loopback addresses.
+    #[must_use]
+    pub fn listen(mut self, entry: &str) -> Self {
+        self.listen.push(entry.into());
+        self
+    }
+
+    pub(super) fn more_listen(&self) -> &[String] {
+        &self.listen
     }
 
     /// A line of the password file, as `host:port:database:user:password`.
