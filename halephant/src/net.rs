@@ -4,6 +4,7 @@ pub mod address;
 pub mod dial;
 pub mod listen;
 pub mod origin;
+pub mod proxy_header;
 pub mod role;
 pub mod unix;
 

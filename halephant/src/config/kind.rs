@@ -4,8 +4,9 @@ use super::problem::{EndpointError, Problem, Quoted};
 use crate::net::address::{overlap, parse_listen_address};
 use crate::net::{ListenAddress, NodeAddress};
 use http::Uri;
+use ipnet::IpNet;
 use rustls::pki_types::ServerName;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -240,6 +241,33 @@ impl Item for ClientListen {
 
     fn duplicate(value: &ListenAddress, other: String) -> Problem {
         Problem::DuplicateListen { address: value.to_string(), other }
+    }
+}
+
+/// A network, or one address of it.
+pub(super) struct Network;
+
+impl Kind for Network {
+    type Value = IpNet;
+    const EXAMPLE: &'static str = "10.0.0.0/8";
+
+    fn parse(&self, text: &str) -> Result<IpNet, Problem> {
+        let network = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+        let network: IpNet = network.map_err(|_| Problem::Network(Quoted::new(text)))?;
+        if network.trunc() != network {
+            return Err(Problem::NetworkHostBits { found: Quoted::new(text), network: network.trunc() });
+        }
+        Ok(network)
+    }
+}
+
+impl Item for Network {
+    fn clash(one: &IpNet, other: &IpNet) -> bool {
+        one.contains(other) || other.contains(one)
+    }
+
+    fn duplicate(_: &IpNet, other: String) -> Problem {
+        Problem::OverlappingNetwork { other }
     }
 }
 

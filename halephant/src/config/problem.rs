@@ -63,6 +63,12 @@ pub enum Problem {
     ControlCharacter,
     #[error("is {0}; it must be permissions in octal such as \"0770\"")]
     FileMode(Quoted),
+    #[error("is {0}; it must be a network such as \"10.0.0.0/8\", or an address")]
+    Network(Quoted),
+    #[error("is {found}, which has bits behind its prefix; write \"{network}\"")]
+    NetworkHostBits { found: Quoted, network: ipnet::IpNet },
+    #[error("holds the same addresses as {other}")]
+    OverlappingNetwork { other: String },
     #[error("has no effect without a Unix socket in listen; remove it or add a directory there")]
     WithoutUnixSocket,
     #[error("is {0}; it must be an absolute path")]

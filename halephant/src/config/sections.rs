@@ -4,7 +4,7 @@ use super::document::Table;
 use super::findings::Reported;
 use super::kind::{
     AbsolutePath, Choice, ClientListen, Credit, Endpoint, FROM_MILLISECOND, FROM_ZERO, FileMode, FilePath,
-    Identifier, Item, Label, Listen,
+    Identifier, Item, Label, Listen, Network,
 };
 use super::problem::Problem;
 use super::tls;
@@ -51,6 +51,7 @@ pub(super) fn server(
         }
         mode => mode.map(|mode| mode.unwrap_or(SOCKET_MODE)),
     };
+    let proxy_protocol = server.optional_list("proxy_protocol", Network);
     let pgpass = server.optional("pgpass", "~/.pgpass", FilePath);
     let workers = server.integer("workers", 0, 0..=WORKERS_MAX);
     let shutdown_timeout = server.text("shutdown_timeout", "30s", FROM_ZERO);
@@ -61,6 +62,7 @@ pub(super) fn server(
         Ok(ServerSettings {
             listen: listen?,
             socket_mode: socket_mode?,
+            proxy_protocol: proxy_protocol?,
             pgpass: pgpass?,
             workers: workers?,
             shutdown_timeout: shutdown_timeout?,

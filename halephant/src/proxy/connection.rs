@@ -1,5 +1,6 @@
 //! One accepted connection from its first byte to its last.
 
+use super::balancer::{BalancerError, identify};
 use super::console::Admitted;
 use super::login::{LoggedIn, LoginError, log_in};
 use super::state::State;
@@ -24,6 +25,8 @@ const LAST_WORDS_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Debug, thiserror::Error)]
 enum Refused {
     #[error(transparent)]
+    Balancer(#[from] BalancerError),
+    #[error(transparent)]
     Opening(#[from] OpeningError),
     #[error(transparent)]
     Login(#[from] LoginError),
@@ -32,6 +35,7 @@ enum Refused {
 impl Refused {
     fn report(&self) -> Option<ErrorReport> {
         match self {
+            Self::Balancer(error) => error.report(),
             Self::Opening(error) => error.report(),
             Self::Login(error) => error.report(),
         }
@@ -166,6 +170,8 @@ async fn opening_and_login(
     let mut buffer = MessageBuffer::default();
     let opening = match stream {
         Some(stream) => {
+            let networks = &state.config.server.proxy_protocol;
+            *origin = identify(networks, stream, &mut buffer, Arc::clone(origin)).await?;
             let acceptor = state.config.server.tls.made();
             read_opening(stream, &mut buffer, acceptor.map(AsRef::as_ref), origin).await?
         }

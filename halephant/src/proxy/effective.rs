@@ -23,6 +23,7 @@ pub fn effective(config: &Config) -> Value {
         "server": {
             "listen": config.server.listen.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "socket_mode": socket_mode(&config.server),
+            "proxy_protocol": config.server.proxy_protocol.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "pgpass": config.server.pgpass,
             "workers": config.server.workers,
             "shutdown_timeout": duration(config.server.shutdown_timeout),

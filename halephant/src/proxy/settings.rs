@@ -9,6 +9,7 @@ use crate::splice::settings::SpliceSettings;
 use crate::telemetry::settings::{LoggingSettings, OtelSettings};
 use crate::tls::ClientLeg;
 use crate::topology::settings::TopologySettings;
+use ipnet::IpNet;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -41,6 +42,8 @@ pub struct ServerSettings {
     pub listen: Vec<ListenAddress>,
     /// The permissions of Unix sockets.
     pub socket_mode: u32,
+    /// Where load balancers are that begin each connection with a PROXY protocol header.
+    pub proxy_protocol: Vec<IpNet>,
     /// `None`: `PGPASSFILE`, then `~/.pgpass`.
     pub pgpass: Option<PathBuf>,
     /// Worker threads; 0 means one per CPU.

@@ -116,11 +116,8 @@ fn tls_is_neither_asked_for_nor_there() {
             .set("server.tls.key", text(&directory.path().join("server.key")))
     })
     .expect("it starts");
-    let answer = psql::query(
-        stage.cluster.binaries(),
-        &over(&sockets, stage.transaction()),
-        "SELECT 'in the clear'",
-    );
+    let answer =
+        psql::query(stage.cluster.binaries(), &over(&sockets, stage.transaction()), "SELECT 'in the clear'");
     assert_eq!(answer.expect("it answers"), "in the clear");
     let refused = Client::connect(&stage.transaction()).expect_err("TCP has to be encrypted").to_string();
     assert!(refused.contains("requires TLS"), "{refused}");

@@ -48,7 +48,11 @@ impl ProxyConfig {
     /// A cluster `main` with the nodes of `cluster` and no pool yet. Of passwords, halephant has its own role's.
     pub fn new(cluster: &Cluster) -> Self {
         let nodes: Vec<String> = cluster.nodes().iter().map(super::super::postgres::Node::address).collect();
-        let config = Self { table: Table::new(), pgpass: vec![format!("*:*:*:{ADMIN}:{ADMIN_PASSWORD}")], listen: Vec::new() };
+        let config = Self {
+            table: Table::new(),
+            pgpass: vec![format!("*:*:*:{ADMIN}:{ADMIN_PASSWORD}")],
+            listen: Vec::new(),
+        };
         config
             .set("logging.format", "text")
             .set("logging.level", "debug")
