@@ -21,6 +21,7 @@ use document::Table;
 use error::Position;
 use findings::{Findings, Reported};
 use kind::Label;
+use pool::Inherited;
 use problem::Problem;
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -78,7 +79,9 @@ fn parse_noting(text: &str, findings: &Findings) -> Result<Config, Reported> {
 
 fn read(root: &mut Table<'_>) -> Result<Config, Reported> {
     let server = root.table("server", |table| Ok(sections::server(table)));
-    let (server, checkout_timeout) = server.unwrap_or_else(|reported| (Err(reported), Err(reported)));
+    let (server, inherited) = server.unwrap_or_else(|reported| {
+        (Err(reported), Inherited { checkout_timeout: Err(reported), client_login_timeout: Err(reported) })
+    });
     let logging = root.table("logging", sections::logging);
     let admin = root.table("admin", |table| sections::admin(table, &server));
     let otel = root.table("otel", sections::otel);
@@ -86,7 +89,7 @@ fn read(root: &mut Table<'_>) -> Result<Config, Reported> {
     let has_console = admin.as_ref().is_ok_and(|admin| admin.has_console());
     let mut pools = BTreeMap::new();
     let clusters = root.tables("cluster", "<name>", Label, |name, table| {
-        cluster::read(name, table, checkout_timeout, &mut pools, has_console)
+        cluster::read(name, table, inherited, &mut pools, has_console)
     });
     Ok(Config {
         server: server?,

@@ -1,6 +1,7 @@
 //! The proxy itself: what the configuration stands for at run time, the workers and the way a process starts and ends.
 
 mod admin_connection;
+mod admission;
 mod balancer;
 mod cluster;
 mod connection;

@@ -3,6 +3,7 @@
 //! Whole runs of messages are written straight from the read buffer. A direction is read only when what it read before
 //! has been written, so a slow reader holds back its sender and at most one read's worth of bytes is kept.
 
+pub mod clock;
 mod inspect;
 mod kernel;
 mod observe;
@@ -26,6 +27,7 @@ use crate::server::parameters::{ReportedParameters, SessionParameters};
 use crate::splice::{Direction, Splice};
 use crate::wire::{Stream, with_scratch};
 use bytes::{Buf, BytesMut};
+pub use clock::{Clock, Expired, Phase};
 use halephant_protocol::frame::FrameError;
 use observe::Observation;
 use output::Output;
@@ -62,6 +64,8 @@ pub struct Client {
     pub statements: ClientStatements,
     /// The parameters under which they were read.
     pub read_under: SessionParameters,
+    /// How long it has been doing what it does.
+    pub clock: Clock,
     /// Its spans, where somebody wants to see them.
     pub trace: Option<Box<ClientTrace>>,
 }
@@ -104,6 +108,8 @@ pub enum RelayEnd {
     NodeLost,
     /// Bytes that the kernel has taken did not arrive in order, or not in time: both connections are of no more use.
     KernelFault,
+    /// The client did one thing for longer than its pool allows.
+    TimedOut(Phase),
 }
 
 /// What keeps the relay going at a transaction boundary.
@@ -211,6 +217,9 @@ impl<'a> Relay<'a> {
                 return Poll::Ready(end);
             }
             if client.is_pending() && server.is_pending() && self.poll_kernel(cx).is_pending() {
+                if let Poll::Ready(end) = self.poll_clock(cx) {
+                    return Poll::Ready(end);
+                }
                 return self.poll_signals(cx);
             }
         }

@@ -52,6 +52,9 @@ pub enum SessionEnd {
     NodeLeft,
     NodeLost,
     KernelFault,
+    IdleTimeout,
+    IdleTransactionTimeout,
+    QueryTimeout,
     Shutdown,
 }
 
@@ -68,6 +71,9 @@ impl SessionEnd {
             Self::NodeLeft => "node_left",
             Self::NodeLost => "node_lost",
             Self::KernelFault => "kernel_fault",
+            Self::IdleTimeout => "client_idle_timeout",
+            Self::IdleTransactionTimeout => "idle_transaction_timeout",
+            Self::QueryTimeout => "query_timeout",
             Self::Shutdown => "shutdown",
         }
     }
@@ -185,6 +191,11 @@ impl Session {
             RelayEnd::KernelFault => {
                 recover::recover(lease, state, cut);
                 (SessionEnd::KernelFault, None)
+            }
+            RelayEnd::TimedOut(phase) => {
+                let limit = self.client.clock.limit(phase);
+                recover::recover(lease, state, cut);
+                ending::timed_out(phase, limit)
             }
             RelayEnd::ServerClosed { told } => {
                 lease.suspect_node();

@@ -13,7 +13,6 @@ use crate::server::settings::NodeSettings;
 use crate::topology::settings::TopologySettings;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::time::Duration;
 
 /// The pools read so far, each with its cluster: clients name only the pool.
 pub(super) type PoolNames = BTreeMap<String, String>;
@@ -21,7 +20,7 @@ pub(super) type PoolNames = BTreeMap<String, String>;
 pub(super) fn read(
     name: String,
     cluster: &mut Table<'_>,
-    checkout_timeout: Result<Duration, Reported>,
+    inherited: pool::Inherited,
     taken: &mut PoolNames,
     has_console: bool,
 ) -> Result<ClusterConfig, Reported> {
@@ -42,7 +41,7 @@ pub(super) fn read(
             true => Err(table.wrong(Problem::ConsolePool)),
             false => Ok(()),
         };
-        let pool = pool::read(database, table, checkout_timeout);
+        let pool = pool::read(database, table, inherited);
         unique.and(free).and(pool)
     });
     let pools = pools.and_then(|pools| pools.into_iter().collect());

@@ -2,9 +2,10 @@
 
 use super::document::{Table, number, type_name};
 use super::findings::Reported;
-use super::kind::{ApplicationName, Choice, FROM_MILLISECOND, Identifier};
+use super::kind::{ApplicationName, Choice, FROM_MILLISECOND, FROM_ZERO, Identifier};
 use super::problem::{Problem, Quoted, by_role};
-use crate::pool::settings::{ListenMode, PoolMode, PoolSettings, RoleLimits, UserSettings};
+use super::sections::CLIENTS_MAX;
+use crate::pool::settings::{ClientTimeouts, ListenMode, PoolMode, PoolSettings, RoleLimits, UserSettings};
 use crate::server::settings::{OPTIONS_BYTES_MAX, ParameterSettings};
 use std::time::Duration;
 use toml::de::{DeTable, DeValue};
@@ -15,10 +16,17 @@ const LISTEN_MODES: Choice<ListenMode> =
     Choice(&[("pin", ListenMode::Pin), ("multiplex", ListenMode::Multiplex)]);
 const MAX_CONNECTIONS_DEFAULT: RoleLimits = RoleLimits { primary: 100, replica: 0 };
 
+/// What a pool has from `[server]` where it says nothing itself; known even where another key is wrong.
+#[derive(Clone, Copy)]
+pub(super) struct Inherited {
+    pub(super) checkout_timeout: Result<Duration, Reported>,
+    pub(super) client_login_timeout: Result<Duration, Reported>,
+}
+
 pub(super) fn read(
     name: String,
     pool: &mut Table<'_>,
-    server_checkout_timeout: Result<Duration, Reported>,
+    inherited: Inherited,
 ) -> Result<PoolSettings, Reported> {
     let database = pool.optional("database", "the section's name", Identifier);
     let mode = pool.text("mode", "transaction", MODES);
@@ -28,6 +36,9 @@ pub(super) fn read(
     let idle_timeout = pool.text("idle_timeout", "5m", FROM_MILLISECOND);
     let max_lifetime = pool.text("max_lifetime", "1h", FROM_MILLISECOND);
     let checkout_timeout = pool.optional("checkout_timeout", "that of [server]", FROM_MILLISECOND);
+    let client_login_timeout = pool.optional("client_login_timeout", "that of [server]", FROM_MILLISECOND);
+    let client_timeouts = client_timeouts(pool);
+    let max_client_connections = pool.integer("max_client_connections", 0, 0..=CLIENTS_MAX);
 
     let listen_mode = match (mode, pool.has("listen_mode")) {
         (Ok(PoolMode::Session), true) => Err(pool.wrong_at("listen_mode", Problem::ListenModeInSession)),
@@ -50,10 +61,23 @@ pub(super) fn read(
         max_lifetime: max_lifetime?,
         checkout_timeout: match checkout_timeout? {
             Some(own) => own,
-            None => server_checkout_timeout?,
+            None => inherited.checkout_timeout?,
         },
+        client_login_timeout: match client_login_timeout? {
+            Some(own) => own,
+            None => inherited.client_login_timeout?,
+        },
+        client_timeouts: client_timeouts?,
+        max_client_connections: max_client_connections?,
         users: users?.into_iter().collect::<Result<_, _>>()?,
     })
+}
+
+fn client_timeouts(pool: &mut Table<'_>) -> Result<ClientTimeouts, Reported> {
+    let idle = pool.text("client_idle_timeout", "0s", FROM_ZERO);
+    let idle_transaction = pool.text("idle_transaction_timeout", "0s", FROM_ZERO);
+    let query = pool.text("query_timeout", "0s", FROM_ZERO);
+    Ok(ClientTimeouts { idle: idle?, idle_transaction: idle_transaction?, query: query? })
 }
 
 fn user(
@@ -68,6 +92,7 @@ fn user(
     });
     let max = user.limits("max_connections", "no limit of its own");
     let min = user.limits("min_connections", "{ primary = 0, replica = 0 }").map(Option::unwrap_or_default);
+    let max_client_connections = user.integer("max_client_connections", 0, 0..=CLIENTS_MAX);
     let parameters = user.table("parameters", parameters);
 
     let max = max.and_then(|max| match (max, pool_max) {
@@ -96,6 +121,7 @@ fn user(
         name,
         alias: alias?,
         max_connections: max?,
+        max_client_connections: max_client_connections?,
         min_connections: min?,
         parameters: parameters?,
     })

@@ -6,6 +6,7 @@ use super::kind::{
     AbsolutePath, Choice, ClientListen, Credit, Endpoint, FROM_MILLISECOND, FROM_ZERO, FileMode, FilePath,
     Identifier, Item, Label, Listen, Network,
 };
+use super::pool::Inherited;
 use super::problem::Problem;
 use super::tls;
 use crate::admin::AdminSettings;
@@ -14,7 +15,6 @@ use crate::proxy::settings::ServerSettings;
 use crate::splice::policy::Policy;
 use crate::splice::settings::{SpliceMode, SpliceSettings};
 use crate::telemetry::settings::{LogFormat, LogLevel, LoggingSettings, OtelSettings, QueryText};
-use std::time::Duration;
 
 const LOG_FORMATS: Choice<LogFormat> = Choice(&[("json", LogFormat::Json), ("text", LogFormat::Text)]);
 const LOG_LEVELS: Choice<LogLevel> = Choice(&[
@@ -31,16 +31,16 @@ const SPLICE_MODES: Choice<SpliceMode> =
 
 /// More threads than any machine has CPUs.
 const WORKERS_MAX: i64 = 1024;
+/// More than a machine has ports for one address of ours and thousands of theirs.
+pub(super) const CLIENTS_MAX: i64 = 10_000_000;
 const PREPARED_STATEMENTS_MAX: i64 = 1_000_000_000;
 /// The port of a Unix socket where no address names one.
 const DEFAULT_PORT: u16 = 6432;
 /// As PostgreSQL has it: who may connect still has to log in.
 const SOCKET_MODE: u32 = 0o777;
 
-/// The settings, and the checkout timeout by itself: pools need it even where another key is wrong.
-pub(super) fn server(
-    server: &mut Table<'_>,
-) -> (Result<ServerSettings, Reported>, Result<Duration, Reported>) {
+/// The settings, and what pools have of them by itself: they need it even where another key is wrong.
+pub(super) fn server(server: &mut Table<'_>) -> (Result<ServerSettings, Reported>, Inherited) {
     let listen = server.list("listen", Some("0.0.0.0:6432"), ClientListen);
     let listen = listen.and_then(|listen| give_ports(server, listen));
     let socket_mode = server.optional("socket_mode", "0777", FileMode);
@@ -56,6 +56,10 @@ pub(super) fn server(
     let workers = server.integer("workers", 0, 0..=WORKERS_MAX);
     let shutdown_timeout = server.text("shutdown_timeout", "30s", FROM_ZERO);
     let checkout_timeout = server.text("checkout_timeout", "30s", FROM_MILLISECOND);
+    let client_login_timeout = server.text("client_login_timeout", "60s", FROM_MILLISECOND);
+    let max_client_connections = server.integer("max_client_connections", 0, 0..=CLIENTS_MAX);
+    let max_client_connections_per_address =
+        server.integer("max_client_connections_per_address", 0, 0..=CLIENTS_MAX);
     let max_prepared_statements = server.integer("max_prepared_statements", 0, 0..=PREPARED_STATEMENTS_MAX);
     let tls = server.table("tls", tls::client_leg);
     let settings = || {
@@ -67,11 +71,14 @@ pub(super) fn server(
             workers: workers?,
             shutdown_timeout: shutdown_timeout?,
             checkout_timeout: checkout_timeout?,
+            client_login_timeout: client_login_timeout?,
+            max_client_connections: max_client_connections?,
+            max_client_connections_per_address: max_client_connections_per_address?,
             max_prepared_statements: max_prepared_statements?,
             tls: tls?,
         })
     };
-    (settings(), checkout_timeout)
+    (settings(), Inherited { checkout_timeout, client_login_timeout })
 }
 
 /// Unix sockets without a port of their own have the one of the first TCP address, as PostgreSQL's have.

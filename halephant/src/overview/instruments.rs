@@ -18,8 +18,8 @@ use crate::telemetry::metrics::{Distribution, PoolTotals};
 use crate::topology::{Cluster, NodeIndex};
 use names::{
     ACCEPTED, CLIENTS, CONNECTIONS, CONNECTIONS_MAX, CREATE_TIME, ERRORS, HEALTHY, LAG, PINS, QUEUE_DEPTH,
-    RELAYED, RELOADS, SPLICED_BYTES, SPLICED_MESSAGES, SPLICED_RECLAIMS, SPLICED_SESSIONS, SPLICED_STALLS,
-    SPLICED_TRANSACTIONS, STATEMENTS, TRANSACTIONS, WAIT_DURATION, WAIT_TIME,
+    REFUSED, RELAYED, RELOADS, SPLICED_BYTES, SPLICED_MESSAGES, SPLICED_RECLAIMS, SPLICED_SESSIONS,
+    SPLICED_STALLS, SPLICED_TRANSACTIONS, STATEMENTS, TIMEOUTS, TRANSACTIONS, WAIT_DURATION, WAIT_TIME,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -121,9 +121,10 @@ fn histograms(pools: &[PoolView]) -> [Family; 5] {
     ]
 }
 
-fn counters(pools: &[PoolView]) -> [Family; 3] {
+fn counters(pools: &[PoolView]) -> [Family; 4] {
     let mut errors = Family::new(ERRORS);
     let mut pins = Family::new(PINS);
+    let mut timeouts = Family::new(TIMEOUTS);
     let mut bytes = Family::new(RELAYED);
     for view in pools {
         for (kind, count) in &view.totals.errors {
@@ -132,13 +133,16 @@ fn counters(pools: &[PoolView]) -> [Family; 3] {
         for (reason, count) in &view.totals.pins {
             pins.count(view.with([("reason", (*reason).to_owned())]), *count);
         }
+        for (limit, count) in &view.totals.timeouts {
+            timeouts.count(view.with([("limit", (*limit).to_owned())]), *count);
+        }
         for (direction, count) in
             DIRECTIONS.into_iter().zip([view.totals.received_bytes, view.totals.sent_bytes])
         {
             bytes.count(view.with([("direction", direction.to_owned())]), count);
         }
     }
-    [errors, pins, bytes]
+    [errors, pins, timeouts, bytes]
 }
 
 fn health(source: &dyn Source) -> [Family; 2] {
@@ -186,7 +190,7 @@ fn clients(source: &dyn Source) -> Family {
     family
 }
 
-fn process(source: &dyn Source) -> [Family; 2] {
+fn process(source: &dyn Source) -> [Family; 3] {
     let metrics = source.process();
     let mut reloads = Family::new(RELOADS);
     for (outcome, count) in metrics.reloads.totals() {
@@ -194,7 +198,11 @@ fn process(source: &dyn Source) -> [Family; 2] {
     }
     let mut accepted = Family::new(ACCEPTED);
     accepted.count(vec![], metrics.accepted.total());
-    [reloads, accepted]
+    let mut refused = Family::new(REFUSED);
+    for (limit, count) in metrics.refused.totals() {
+        refused.count(vec![("limit", limit.to_owned())], count);
+    }
+    [reloads, accepted, refused]
 }
 
 /// Of the kernel path; nothing where it was not started.

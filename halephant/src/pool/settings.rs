@@ -15,6 +15,16 @@ pub enum ListenMode {
     Multiplex,
 }
 
+/// How long a client may stay in one state; zero is for ever.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ClientTimeouts {
+    /// Between transactions.
+    pub idle: Duration,
+    /// In a transaction, without a query.
+    pub idle_transaction: Duration,
+    pub query: Duration,
+}
+
 /// Connections per node, by the node's role.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RoleLimits {
@@ -35,6 +45,11 @@ pub struct PoolSettings {
     pub max_lifetime: Duration,
     /// The pool's own, or that of `[server]`.
     pub checkout_timeout: Duration,
+    /// From accept to the end of the login: the pool's own, or that of `[server]`.
+    pub client_login_timeout: Duration,
+    pub client_timeouts: ClientTimeouts,
+    /// Clients at a time, of all users; 0 is no limit.
+    pub max_client_connections: u32,
     pub users: Vec<UserSettings>,
 }
 
@@ -46,6 +61,8 @@ pub struct UserSettings {
     pub alias: Option<String>,
     /// `None`: no limit of its own.
     pub max_connections: Option<RoleLimits>,
+    /// Clients at a time; 0 is no limit.
+    pub max_client_connections: u32,
     pub min_connections: RoleLimits,
     pub parameters: ParameterSettings,
 }

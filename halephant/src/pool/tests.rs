@@ -37,6 +37,7 @@ fn user(name: &str) -> UserSettings {
         alias: None,
         max_connections: None,
         min_connections: RoleLimits::default(),
+        max_client_connections: 0,
         parameters: Default::default(),
     }
 }
@@ -61,6 +62,9 @@ impl Stage {
             idle_timeout: LIMIT,
             max_lifetime: LIMIT,
             checkout_timeout: LIMIT,
+            client_login_timeout: LIMIT,
+            client_timeouts: Default::default(),
+            max_client_connections: 0,
             users: vec![user("a"), user("b")],
         };
         change(&mut settings);

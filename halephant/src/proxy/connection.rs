@@ -1,5 +1,6 @@
 //! One accepted connection from its first byte to its last.
 
+use super::admission::Ticket;
 use super::balancer::{BalancerError, identify};
 use super::console::Admitted;
 use super::login::{LoggedIn, LoginError, log_in};
@@ -14,10 +15,9 @@ use bytes::BytesMut;
 use halephant_protocol::SqlState;
 use halephant_protocol::backend::ErrorReport;
 use std::sync::Arc;
+use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
-/// PostgreSQL's default authentication_timeout: from accept to the end of authentication.
-const LOGIN_TIMEOUT: Duration = Duration::from_secs(60);
 /// Longest that a refused client is given to take the reason.
 const LAST_WORDS_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -30,6 +30,8 @@ enum Refused {
     Opening(#[from] OpeningError),
     #[error(transparent)]
     Login(#[from] LoginError),
+    #[error("canceling authentication due to timeout")]
+    Timeout,
 }
 
 impl Refused {
@@ -38,6 +40,9 @@ impl Refused {
             Self::Balancer(error) => error.report(),
             Self::Opening(error) => error.report(),
             Self::Login(error) => error.report(),
+            Self::Timeout => {
+                Some(ErrorReport::fatal(SqlState::INVALID_AUTHORIZATION_SPECIFICATION, self.to_string()))
+            }
         }
     }
 }
@@ -50,7 +55,8 @@ pub async fn serve(state: Arc<State>, stream: Stream, origin: Arc<Origin>) {
     let began = Instant::now();
     let mut span = state.shared.tracer.root("proxy.session", None);
     // The login's future is large and short: it lives on the heap for as long as it takes.
-    let Some((logged_in, request)) = Box::pin(establish(&state, stream, origin, &mut span)).await else {
+    let Some((logged_in, request, _ticket)) = Box::pin(establish(&state, stream, origin, &mut span)).await
+    else {
         return;
     };
     let peer = Arc::clone(&request.origin);
@@ -111,36 +117,35 @@ fn client_trace(state: &State, session: &Session, mut span: Span) -> Box<ClientT
     Box::new(ClientTrace::new(state.shared.tracer.clone(), span, subject))
 }
 
-/// Opening and login, within LOGIN_TIMEOUT. `None`: there is no session, and the client knows why.
+/// Opening and login, within client_login_timeout. `None`: there is no session, and the client knows why.
 async fn establish(
     state: &Arc<State>,
-    stream: Stream,
+    mut stream: Stream,
     mut origin: Arc<Origin>,
     span: &mut Span,
-) -> Option<(LoggedIn, StartupRequest)> {
-    let mut stream = Some(stream);
+) -> Option<(LoggedIn, StartupRequest, Box<Ticket>)> {
     let mut setup = state.shared.tracer.child("proxy.setup", span.reference().as_ref());
-    match tokio::time::timeout(LOGIN_TIMEOUT, opening_and_login(state, &mut stream, &mut origin, &setup))
-        .await
-    {
-        Ok(Ok(Some(logged_in))) => {
-            describe(span, &origin);
-            return Some(logged_in);
-        }
-        Ok(Ok(None)) => {}
-        Ok(Err(refused)) => {
+    let mut ticket = match state.shared.admission.accepted() {
+        Ok(ticket) => Box::new(ticket),
+        Err(excess) => {
             setup.fail("refused");
+            tracing::debug!(peer = %origin, error = %excess, "connection refused");
+            tell_at_once(&mut stream, &excess.report());
+            return None;
+        }
+    };
+    let mut stream = Some(stream);
+    match opening_and_login(state, &mut stream, &mut origin, &setup, &mut ticket).await {
+        Ok(Some((logged_in, request))) => {
+            ticket.logged_in();
+            describe(span, &origin);
+            return Some((logged_in, request, ticket));
+        }
+        Ok(None) => {}
+        Err(refused) => {
+            setup.fail(if matches!(refused, Refused::Timeout) { "timeout" } else { "refused" });
             tracing::info!(peer = %origin, error = %refused, "connection refused");
             tell(stream.take(), refused.report()).await;
-        }
-        Err(_) => {
-            setup.fail("timeout");
-            tracing::info!(peer = %origin, "login timed out");
-            let report = ErrorReport::fatal(
-                SqlState::INVALID_AUTHORIZATION_SPECIFICATION,
-                "canceling authentication due to timeout",
-            );
-            tell(stream.take(), Some(report)).await;
         }
     }
     describe(span, &origin);
@@ -166,31 +171,51 @@ async fn opening_and_login(
     stream: &mut Option<Stream>,
     origin: &mut Arc<Origin>,
     setup: &Span,
+    ticket: &mut Ticket,
 ) -> Result<Option<(LoggedIn, StartupRequest)>, Refused> {
+    let began = tokio::time::Instant::now();
+    let deadline = began + state.config.server.client_login_timeout;
     let mut buffer = MessageBuffer::default();
     let opening = match stream {
         Some(stream) => {
             let networks = &state.config.server.proxy_protocol;
-            *origin = identify(networks, stream, &mut buffer, Arc::clone(origin)).await?;
+            let identity = identify(networks, stream, &mut buffer, Arc::clone(origin));
+            *origin = tokio::time::timeout_at(deadline, identity).await.map_err(|_| Refused::Timeout)??;
             let acceptor = state.config.server.tls.made();
-            read_opening(stream, &mut buffer, acceptor.map(AsRef::as_ref), origin).await?
+            let opening = read_opening(stream, &mut buffer, acceptor.map(AsRef::as_ref), origin);
+            tokio::time::timeout_at(deadline, opening).await.map_err(|_| Refused::Timeout)??
         }
         None => return Ok(None),
     };
     let request = match opening {
         Opening::Cancel { process_id, secret_key } => {
-            state.sessions().cancel(process_id, &secret_key).await;
-            return Ok(None);
+            let cancel = state.sessions().cancel(process_id, &secret_key);
+            return tokio::time::timeout_at(deadline, cancel)
+                .await
+                .map(|()| None)
+                .map_err(|_| Refused::Timeout);
         }
         Opening::Session(request) => request,
     };
+    // From here the pool's own timeout holds, as soon as it is known which it is.
+    let own = state.served(&request.database).map(|served| served.pool.settings().client_login_timeout);
+    let deadline = own.map_or(deadline, |own| began + own);
     if let Some(stream) = stream
         && !request.negotiation.is_empty()
     {
         stream.write_all(&request.negotiation).await.map_err(OpeningError::Io)?;
     }
-    let logged_in = log_in(state, stream, &mut buffer, &request, setup).await?;
+    let logged_in = log_in(state, stream, &mut buffer, &request, setup, ticket);
+    let logged_in = tokio::time::timeout_at(deadline, logged_in).await.map_err(|_| Refused::Timeout)??;
     Ok(Some((logged_in, request)))
+}
+
+/// Says why without waiting for anything: there are too many to wait for.
+fn tell_at_once(stream: &mut Stream, report: &ErrorReport) {
+    let mut out = BytesMut::new();
+    report.encode_error(&mut out);
+    // The socket of a new connection has room.
+    let _ = stream.poll_write(&mut Context::from_waker(Waker::noop()), &out);
 }
 
 /// Says why, and closes in a way that the words arrive.
@@ -220,6 +245,6 @@ mod tests {
             size_of::<F>()
         }
         let bytes = bytes(serve);
-        assert!(bytes <= 2560, "{bytes} bytes");
+        assert!(bytes <= 2640, "{bytes} bytes");
     }
 }

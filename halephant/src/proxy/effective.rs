@@ -28,6 +28,9 @@ pub fn effective(config: &Config) -> Value {
             "workers": config.server.workers,
             "shutdown_timeout": duration(config.server.shutdown_timeout),
             "checkout_timeout": duration(config.server.checkout_timeout),
+            "client_login_timeout": duration(config.server.client_login_timeout),
+            "max_client_connections": config.server.max_client_connections,
+            "max_client_connections_per_address": config.server.max_client_connections_per_address,
             "max_prepared_statements": config.server.max_prepared_statements,
             "tls": client_leg(&config.server.tls.settings),
         },
@@ -131,6 +134,11 @@ fn pool(settings: &PoolSettings) -> Value {
         "idle_timeout": duration(settings.idle_timeout),
         "max_lifetime": duration(settings.max_lifetime),
         "checkout_timeout": duration(settings.checkout_timeout),
+        "client_login_timeout": duration(settings.client_login_timeout),
+        "client_idle_timeout": duration(settings.client_timeouts.idle),
+        "idle_transaction_timeout": duration(settings.client_timeouts.idle_transaction),
+        "query_timeout": duration(settings.client_timeouts.query),
+        "max_client_connections": settings.max_client_connections,
         "user": users,
     })
 }
@@ -144,6 +152,7 @@ fn user(settings: &UserSettings) -> Value {
     json!({
         "alias": settings.alias,
         "max_connections": settings.max_connections.map(limits),
+        "max_client_connections": settings.max_client_connections,
         "min_connections": limits(settings.min_connections),
         "parameters": { "application_name": settings.parameters.application_name, "options": options },
     })

@@ -1,5 +1,6 @@
 //! From a StartupMessage to a session: who the client is, where it goes, what it is told.
 
+use super::admission::{Excess, Ticket};
 use super::console::{self, Admitted};
 use super::state::{Served, State};
 use crate::auth::{self, AuthError};
@@ -8,8 +9,8 @@ use crate::net::Role;
 use crate::pool::settings::PoolMode;
 use crate::pool::{Lease, UserIndex};
 use crate::prepared::ClientStatements;
-use crate::relay::Client;
 use crate::relay::READ_ONLY_HINT;
+use crate::relay::{Client, Clock};
 use crate::server::parameters::SessionParameters;
 use crate::server::query::QueryError;
 use crate::session::Session;
@@ -35,6 +36,8 @@ pub enum LoginError {
     #[error("database \"{0}\" does not exist")]
     UnknownDatabase(String),
     #[error(transparent)]
+    Excess(#[from] Excess),
+    #[error(transparent)]
     Parameters(#[from] ParameterError),
     #[error(transparent)]
     Welcome(#[from] WelcomeError),
@@ -53,6 +56,7 @@ impl LoginError {
     pub fn report(&self) -> Option<ErrorReport> {
         let sqlstate = match self {
             Self::Auth(error) => return error.report(),
+            Self::Excess(excess) => return Some(excess.report()),
             Self::Io(_) => return None,
             Self::UnknownDatabase(_) => SqlState::INVALID_CATALOG_NAME,
             Self::Parameters(error) => error.sqlstate(),
@@ -90,6 +94,7 @@ pub async fn log_in(
     buffer: &mut MessageBuffer,
     request: &StartupRequest,
     setup: &Span,
+    ticket: &mut Ticket,
 ) -> Result<LoggedIn, LoginError> {
     if console::is_wanted(&state.config, request) {
         let mut span = state.shared.tracer.child("auth", setup.reference().as_ref());
@@ -99,6 +104,7 @@ pub async fn log_in(
         }
         return Ok(LoggedIn::Console(admitted?));
     }
+    ticket.asks(&state.config.server, request.origin.ip())?;
     let (served, user) = {
         let stream = stream.as_mut().ok_or_else(gone)?;
         let mut span = state.shared.tracer.child("auth", setup.reference().as_ref());
@@ -108,6 +114,7 @@ pub async fn log_in(
         }
         authenticated?
     };
+    ticket.enters(served.pool.settings(), served.pool.user_settings(user))?;
     let parameters = request.parameters.iter().map(|(name, value)| (name.as_str(), value.as_str()));
     let wanted = session_parameters(parameters)?;
     let (role, granted) = served.route(user, &wanted);
@@ -136,6 +143,7 @@ pub async fn log_in(
         read_under: SessionParameters::default(),
         known,
         startup: wanted.clone(),
+        clock: Clock::new(served.pool.settings().client_timeouts),
         trace: None,
         wanted,
     };

@@ -50,6 +50,10 @@ pub struct ServerSettings {
     pub workers: usize,
     pub shutdown_timeout: Duration,
     pub checkout_timeout: Duration,
+    pub client_login_timeout: Duration,
+    /// Clients at a time; 0 is no limit.
+    pub max_client_connections: u32,
+    pub max_client_connections_per_address: u32,
     /// Distinct prepared statements kept over all pools; 0 means no limit.
     pub max_prepared_statements: usize,
     pub tls: ClientLeg,

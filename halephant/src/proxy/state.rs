@@ -1,5 +1,6 @@
 //! What one configuration stands for at run time: clusters, pools, and what their sessions share.
 
+use super::admission::Admission;
 use super::cluster::{ClusterState, Unwatched};
 use super::live::Live;
 use super::run::Event;
@@ -37,6 +38,7 @@ pub struct State {
 pub struct Process {
     pub sessions: Arc<Sessions>,
     pub metrics: Arc<ProcessMetrics>,
+    pub admission: Arc<Admission>,
     /// The prepared statements of all clients.
     pub statements: Arc<Store>,
     pub tracer: Tracer,
@@ -83,7 +85,9 @@ impl Process {
     ) -> Result<Self, getrandom::Error> {
         let mut mock_secret = [0; 32];
         getrandom::fill(&mut mock_secret)?;
-        let (sessions, metrics) = Default::default();
+        let sessions = Arc::default();
+        let metrics: Arc<ProcessMetrics> = Arc::default();
+        let admission = Admission::new(Arc::clone(&metrics));
         // Its limit comes with each configuration.
         let statements = Store::new(0);
         let live = OnceLock::new();
@@ -91,6 +95,7 @@ impl Process {
         Ok(Self {
             sessions,
             metrics,
+            admission,
             statements,
             tracer,
             splice,

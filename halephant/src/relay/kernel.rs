@@ -111,7 +111,7 @@ impl Kernel {
 }
 
 impl Relay<'_> {
-    fn is_in_kernel(&self, direction: Direction) -> bool {
+    pub(super) fn is_in_kernel(&self, direction: Direction) -> bool {
         self.state.kernel.as_ref().is_some_and(|kernel| kernel.flow.is_armed(direction))
     }
 
@@ -265,7 +265,7 @@ impl Relay<'_> {
 
     /// Tells the tracker what went through the kernel since it was last told. The answers are read first: their requests
     /// are counted by then.
-    fn absorb(&mut self) {
+    pub(super) fn absorb(&mut self) {
         let Some(kernel) = self.state.kernel.as_deref_mut() else { return };
         let answers = kernel.flow.status(ServerToClient);
         let requests = kernel.flow.status(ClientToServer);

@@ -92,6 +92,8 @@ pub struct Tracker {
     status: TransactionStatus,
     /// The type byte of the last message that only the kernel saw.
     last_unseen: u8,
+    /// ReadyForQuery that came.
+    cycles: u64,
     /// Extended-protocol messages that were sent, and those of them that were answered or skipped.
     sent: u64,
     done: u64,
@@ -113,6 +115,7 @@ impl Default for Tracker {
             doubt: false,
             status: TransactionStatus::Idle,
             last_unseen: 0,
+            cycles: 0,
             sent: 0,
             done: 0,
         }
@@ -123,6 +126,11 @@ impl Tracker {
     /// The status of the last ReadyForQuery.
     pub fn status(&self) -> TransactionStatus {
         self.status
+    }
+
+    /// ReadyForQuery messages that came: each ends one thing that the client asked for.
+    pub fn cycles(&self) -> u64 {
+        self.cycles
     }
 
     /// ReadyForQuery messages the server still owes.
@@ -154,6 +162,11 @@ impl Tracker {
     /// The server skips what is sent now, unless it is a Sync.
     pub fn is_skipping(&self) -> bool {
         self.skipping
+    }
+
+    /// It is the client's turn: everything that it sent, be it without a Sync, is answered.
+    pub fn awaits_client(&self) -> bool {
+        self.expected.is_empty() && self.owed == 0
     }
 
     /// The server has answered everything that it was sent.
@@ -294,6 +307,7 @@ impl Tracker {
         let was_open = self.status == TransactionStatus::InTransaction;
         self.left_open |= was_open && status == TransactionStatus::Idle && !ended;
         self.status = status;
+        self.cycles += 1;
         self.copy_in = false;
         self.copy_both = false;
         let begun = std::mem::take(&mut self.begun);

@@ -15,6 +15,7 @@ fn access(pool: (u32, u32), user: Option<(u32, u32)>, read_only: Option<&str>) -
         alias: None,
         max_connections: user.map(limits),
         min_connections: RoleLimits::default(),
+        max_client_connections: 0,
         parameters: Default::default(),
     };
     if let Some(value) = read_only {
@@ -29,6 +30,9 @@ fn access(pool: (u32, u32), user: Option<(u32, u32)>, read_only: Option<&str>) -
         idle_timeout: Duration::from_secs(1),
         max_lifetime: Duration::from_secs(1),
         checkout_timeout: Duration::from_secs(1),
+        client_login_timeout: Duration::from_secs(1),
+        client_timeouts: Default::default(),
+        max_client_connections: 0,
         users: vec![],
     };
     Access::of(&pool, &settings)

@@ -3,7 +3,7 @@
 
 use super::{Session, SessionEnd};
 use crate::cancel::Signal;
-use crate::relay::Client;
+use crate::relay::{Client, Expired, Phase};
 use crate::wire::with_scratch;
 use bytes::{Buf, BytesMut};
 use halephant_protocol::backend::{ErrorReport, ReadyForQuery, TransactionStatus};
@@ -20,6 +20,7 @@ pub(super) enum Detached {
 impl Session {
     /// Waits until the client needs a server connection or leaves. Cancel safe.
     pub(super) async fn detached(&mut self) -> Detached {
+        self.client.clock.begin(Phase::Idle, 0);
         std::future::poll_fn(|cx| self.poll_detached(cx)).await
     }
 
@@ -33,10 +34,33 @@ impl Session {
                 super::ending::shutdown_report().encode_error(&mut self.client.out);
                 return Poll::Ready(Detached::Ended(SessionEnd::Shutdown));
             }
-            if ready!(self.client.poll_flush(cx)).is_err() || !ready!(self.client.poll_fill(cx)) {
+            let idle = self.poll_idle(cx);
+            if idle.is_ready() {
+                return idle;
+            }
+            let Poll::Ready(open) = self.poll_more(cx) else { return Poll::Pending };
+            if !open {
                 return Poll::Ready(Detached::Ended(SessionEnd::ClientClosed));
             }
+            self.client.clock.begin(Phase::Idle, 0);
         }
+    }
+
+    /// Ready when the client has been idle for too long.
+    fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<Detached> {
+        let Expired::End(phase) = ready!(self.client.clock.poll(cx, false)) else { return Poll::Pending };
+        self.pool.metrics().timeouts.add(phase.key(), 1);
+        let (end, report) = super::ending::timed_out(phase, self.client.clock.limit(phase));
+        report.into_iter().for_each(|report| report.encode_error(&mut self.client.out));
+        Poll::Ready(Detached::Ended(end))
+    }
+
+    /// Writes what is pending, and reads. `false`: the client is gone.
+    fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        if ready!(self.client.poll_flush(cx)).is_err() {
+            return Poll::Ready(false);
+        }
+        self.client.poll_fill(cx)
     }
 
     /// Works through what is held. `None`: more has to be read.

@@ -1,6 +1,7 @@
 //! The last words to a client.
 
 use super::{Session, SessionEnd};
+use crate::relay::Phase;
 use crate::telemetry::trace::attribute;
 use halephant_protocol::SqlState;
 use halephant_protocol::backend::ErrorReport;
@@ -33,6 +34,29 @@ pub(super) fn node_lost_report(node: &str) -> ErrorReport {
     ErrorReport::fatal(SqlState::CONNECTION_FAILURE, "the server connection was lost").detail(format!(
         "Node {node} does not answer any more. Whether the transaction was committed is not known."
     ))
+}
+
+/// For a client that did one thing for longer than its pool allows.
+pub(super) fn timed_out(phase: Phase, limit: Duration) -> (SessionEnd, Option<ErrorReport>) {
+    let (end, sqlstate, message) = match phase {
+        Phase::Idle => (
+            SessionEnd::IdleTimeout,
+            SqlState::IDLE_SESSION_TIMEOUT,
+            "terminating connection due to idle-session timeout",
+        ),
+        Phase::IdleInTransaction => (
+            SessionEnd::IdleTransactionTimeout,
+            SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT,
+            "terminating connection due to idle-in-transaction timeout",
+        ),
+        Phase::Query => (
+            SessionEnd::QueryTimeout,
+            SqlState::QUERY_CANCELED,
+            "terminating connection due to query timeout: the statement did not end after it was cancelled",
+        ),
+    };
+    let detail = format!("{} of its pool is {}.", phase.key(), humantime::format_duration(limit));
+    (end, Some(ErrorReport::fatal(sqlstate, message).detail(detail)))
 }
 
 impl Session {

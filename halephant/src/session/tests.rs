@@ -5,6 +5,7 @@ use crate::cancel::{ClientDetails, Sessions};
 use crate::net::{NodeAddress, Origin};
 use crate::pool::settings::{ListenMode, PoolSettings, RoleLimits, UserSettings};
 use crate::prepared::{ClientStatements, Store};
+use crate::relay::Clock;
 use crate::server::fake::Handed;
 use crate::server::parameters::{ReportedParameters, SessionParameters};
 use crate::topology::settings::TopologySettings;
@@ -73,6 +74,7 @@ impl Stage {
             alias: None,
             max_connections: None,
             min_connections: RoleLimits::default(),
+            max_client_connections: 0,
             parameters: Default::default(),
         };
         let settings = PoolSettings {
@@ -84,6 +86,9 @@ impl Stage {
             idle_timeout: LIMIT,
             max_lifetime: LIMIT,
             checkout_timeout: LIMIT,
+            client_login_timeout: LIMIT,
+            client_timeouts: Default::default(),
+            max_client_connections: 0,
             users: vec![user],
         };
         let node = NodeAddress { host: "node".into(), port: 1 };
@@ -113,6 +118,7 @@ impl Stage {
         let wanted: SessionParameters = wanted.iter().map(|&(n, v)| (n.to_owned(), v.to_owned())).collect();
         let client = Client {
             trace: None,
+            clock: Clock::new(self.pool.settings().client_timeouts),
             stream: Stream::Tcp(ours),
             held: BytesMut::new(),
             out: BytesMut::new(),

@@ -324,3 +324,37 @@ fn a_listener_gets_its_notifications_from_the_kernel_until_it_stops_listening() 
     assert_eq!(other.value("SELECT 1").expect("the connection is free"), "1");
     assert_eq!(listener.value("SELECT 2").expect("it goes on"), "2");
 }
+
+/// What the kernel moves is counted: a session with something to do is not idle, one without is.
+#[test]
+fn time_limits_hold_for_spliced_sessions() {
+    let limits = |config: halephant_harness::ProxyConfig| {
+        config
+            .kernel_path(KernelPath::Colocated)
+            .set("cluster.main.pool.app_session.client_idle_timeout", "2s")
+            .set("cluster.main.pool.app_session.idle_transaction_timeout", "1s")
+            .set("cluster.main.pool.app_session.query_timeout", "3s")
+    };
+    let stage = Stage::with(Cluster::builder(), limits).expect("it starts");
+    let told = |client: &mut Client, sqlstate: &str| {
+        let rest = client.receive_rest().expect("it ends in good order");
+        assert_eq!(
+            rest.last().and_then(halephant_suite::Message::sqlstate).as_deref(),
+            Some(sqlstate),
+            "{rest:?}"
+        );
+    };
+    let mut idle = spliced(&stage);
+    told(&mut idle, "57P05");
+    let mut in_transaction = spliced(&stage);
+    in_transaction.query("BEGIN").expect("it begins");
+    told(&mut in_transaction, "25P03");
+    let mut slow = spliced(&stage);
+    let answer = slow.query("SELECT pg_sleep(600)").expect("it ends");
+    assert_eq!(error(&answer).and_then(halephant_suite::Message::sqlstate).as_deref(), Some("57014"));
+    assert_eq!(slow.value("SELECT 'on'").expect("the session goes on"), "on");
+    // Longer than any of the limits, and never idle for as long.
+    for _ in 0..8 {
+        assert_eq!(slow.value("SELECT 'slept' FROM pg_sleep(0.5)").expect("it is not idle"), "slept");
+    }
+}

@@ -73,7 +73,7 @@ fn every_instrument_arrives_with_its_attributes() {
     let pool = ["halephant.cluster", "db.client.connection.pool.name"];
     let node = ["server.address", "server.port"];
     let cluster = ["halephant.cluster"];
-    let expected: [(&str, &[&[&str]]); 22] = [
+    let expected: [(&str, &[&[&str]]); 24] = [
         ("halephant.splice.bytes", &[&cluster, &node, &["direction"]]),
         ("halephant.splice.messages", &[&cluster, &node, &["direction"]]),
         ("halephant.splice.transactions", &[&cluster, &node, &["status"]]),
@@ -89,6 +89,8 @@ fn every_instrument_arrives_with_its_attributes() {
         ("halephant.replication.lag", &[&node, &["halephant.cluster"]]),
         ("halephant.client.connections", &[&pool, &["state"]]),
         ("halephant.client.accepted", &[]),
+        ("halephant.client.refused", &[&["limit"]]),
+        ("halephant.client.timeouts", &[&pool, &["limit"]]),
         ("halephant.client.queue_depth", &[&pool, &["halephant.user", "halephant.role"]]),
         ("halephant.client.wait_duration", &[&pool]),
         ("halephant.config.reloads", &[&["outcome"]]),

@@ -3,7 +3,7 @@
 use super::{LEAST, valid};
 use crate::config::{Config, parse, restart_required};
 use crate::net::NodeAddress;
-use crate::pool::settings::{ListenMode, PoolMode, RoleLimits};
+use crate::pool::settings::{ClientTimeouts, ListenMode, PoolMode, RoleLimits};
 use crate::splice::settings::SpliceMode;
 use crate::telemetry::settings::{LogFormat, LogLevel, QueryText};
 use proptest::prelude::*;
@@ -21,6 +21,11 @@ fn defaults() {
     assert_eq!(config.server.shutdown_timeout, 30 * SECOND);
     assert_eq!(config.server.checkout_timeout, 30 * SECOND);
     assert_eq!(config.server.max_prepared_statements, 0);
+    assert_eq!(config.server.client_login_timeout, 60 * SECOND);
+    assert_eq!(
+        (config.server.max_client_connections, config.server.max_client_connections_per_address),
+        (0, 0)
+    );
     assert_eq!(config.logging.format, LogFormat::Json);
     assert_eq!(config.logging.level, LogLevel::Info);
     assert_eq!(config.admin.listen, None);
@@ -51,6 +56,8 @@ fn defaults() {
     assert_eq!(pool.idle_timeout, 300 * SECOND);
     assert_eq!(pool.max_lifetime, 3600 * SECOND);
     assert_eq!(pool.checkout_timeout, 30 * SECOND);
+    assert_eq!((pool.client_login_timeout, pool.max_client_connections), (60 * SECOND, 0));
+    assert_eq!(pool.client_timeouts, Default::default());
 
     let [user] = &pool.users[..] else { panic!("{pool:?}") };
     assert_eq!((user.name.as_str(), user.role()), ("app", "app"));
@@ -99,6 +106,9 @@ fn every_key() {
         workers = 4
         shutdown_timeout = "0s"
         checkout_timeout = "1h30m"
+        client_login_timeout = "20s"
+        max_client_connections = 1000
+        max_client_connections_per_address = 100
         max_prepared_statements = 1_000
         [logging]
         format = "text"
@@ -130,7 +140,13 @@ fn every_key() {
         idle_timeout = "1m"
         max_lifetime = "2h"
         checkout_timeout = "1s"
+        client_login_timeout = "10s"
+        client_idle_timeout = "1h"
+        idle_transaction_timeout = "1m"
+        query_timeout = "5m"
+        max_client_connections = 500
         [cluster.main.pool.app.user.app]
+        max_client_connections = 50
         max_connections = { replica = 4 }
         min_connections = { replica = 4 }
         [cluster.main.pool.app.user.app.parameters]
@@ -180,6 +196,14 @@ fn every_key() {
     assert_eq!(app.max_connections, RoleLimits { primary: 16, replica: 8 });
     assert_eq!((app.idle_timeout, app.max_lifetime), (60 * SECOND, 7200 * SECOND));
     assert_eq!(app.checkout_timeout, SECOND);
+    assert_eq!(
+        (config.server.max_client_connections, config.server.max_client_connections_per_address),
+        (1000, 100)
+    );
+    assert_eq!((app.client_login_timeout, batch.client_login_timeout), (10 * SECOND, 20 * SECOND));
+    let (idle, idle_transaction, query) = (3600 * SECOND, 60 * SECOND, 300 * SECOND);
+    assert_eq!(app.client_timeouts, ClientTimeouts { idle, idle_transaction, query });
+    assert_eq!((app.max_client_connections, app.users[0].max_client_connections), (500, 50));
     assert_eq!((batch.mode, batch.checkout_timeout), (PoolMode::Session, 5400 * SECOND));
 
     let [user, web] = &app.users[..] else { panic!("{app:?}") };

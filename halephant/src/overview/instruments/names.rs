@@ -21,6 +21,8 @@ pub const ALL: &[Instrument] = &[
     PINS,
     RELAYED,
     ACCEPTED,
+    REFUSED,
+    TIMEOUTS,
     SPLICED_BYTES,
     SPLICED_MESSAGES,
     SPLICED_TRANSACTIONS,
@@ -125,6 +127,18 @@ pub(super) const ACCEPTED: Instrument = instrument(
     "{connection}",
     Counter,
     "Connections of clients that were accepted, whatever came of them",
+);
+pub(super) const REFUSED: Instrument = instrument(
+    "halephant.client.refused",
+    "{connection}",
+    Counter,
+    "Connections of clients that were refused because there were too many, by the limit",
+);
+pub(super) const TIMEOUTS: Instrument = instrument(
+    "halephant.client.timeouts",
+    "{timeout}",
+    Counter,
+    "Clients that were disconnected and queries that were cancelled because of a time limit",
 );
 pub(super) const SPLICED_BYTES: Instrument = instrument(
     "halephant.splice.bytes",

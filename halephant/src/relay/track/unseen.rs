@@ -52,6 +52,7 @@ impl Tracker {
                 None => self.doubt = true,
             }
         }
+        self.cycles += u64::from(ready);
         if ready > 0 {
             self.doubt |= self.uncertain > 0;
             self.begun = false;

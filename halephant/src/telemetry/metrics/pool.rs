@@ -3,7 +3,7 @@
 use super::{Counter, Distribution, Histogram, LabelledCounters};
 
 /// Shared by a pool and the sessions in it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct PoolMetrics {
     /// From a transaction's first message to the ReadyForQuery that ends it.
     pub transactions: Histogram,
@@ -19,10 +19,22 @@ pub struct PoolMetrics {
     pub errors: LabelledCounters,
     /// Clients that were pinned to their server connection, by reason.
     pub pins: LabelledCounters,
+    /// Clients and queries that took longer than they may, by the key of the limit.
+    pub timeouts: LabelledCounters,
     /// Bytes of clients that were passed on to servers.
     pub received: Counter,
     /// Bytes of servers that were passed on to clients.
     pub sent: Counter,
+}
+
+impl Default for PoolMetrics {
+    fn default() -> Self {
+        let (transactions, statements, checkouts, waits, connects) = Default::default();
+        let (errors, pins, received, sent) = Default::default();
+        let timeouts = ["client_idle_timeout", "idle_transaction_timeout", "query_timeout"];
+        let timeouts = LabelledCounters::with_labels(&timeouts);
+        Self { transactions, statements, checkouts, waits, connects, errors, pins, timeouts, received, sent }
+    }
 }
 
 /// A copy of [`PoolMetrics`] at one moment.
@@ -35,6 +47,7 @@ pub struct PoolTotals {
     pub connects: Distribution,
     pub errors: Vec<(&'static str, u64)>,
     pub pins: Vec<(&'static str, u64)>,
+    pub timeouts: Vec<(&'static str, u64)>,
     pub received_bytes: u64,
     pub sent_bytes: u64,
 }
@@ -49,6 +62,7 @@ impl PoolMetrics {
             connects: self.connects.distribution(),
             errors: self.errors.totals(),
             pins: self.pins.totals(),
+            timeouts: self.timeouts.totals(),
             received_bytes: self.received.total(),
             sent_bytes: self.sent.total(),
         }

@@ -8,6 +8,8 @@ pub struct ProcessMetrics {
     pub reloads: LabelledCounters,
     /// Connections that were accepted, whatever came of them.
     pub accepted: Counter,
+    /// Connections that were refused because there were too many, by the key of the limit.
+    pub refused: LabelledCounters,
 }
 
 impl Default for ProcessMetrics {
@@ -15,6 +17,7 @@ impl Default for ProcessMetrics {
         Self {
             reloads: LabelledCounters::with_labels(&["success", "restart_required", "parse_failed"]),
             accepted: Counter::default(),
+            refused: LabelledCounters::with_labels(&["logins", "total", "address", "pool", "user"]),
         }
     }
 }
