@@ -228,12 +228,24 @@ pub struct Attachment {
     /// 0 while bound to no flow.
     pub generation: u32,
     pub direction: u32,
-    pub reserved: u32,
+    /// The sequence number of the next byte that one of our sockets receives; 0 while it is not known.
+    pub next: u32,
     /// Bytes that went to userspace since the beginning.
     pub passed: u64,
 }
 
 const _: () = assert!(size_of::<Attachment>() == 24);
+
+/// What TCP has brought to an enrolled socket. Written by its program.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Arrival {
+    pub bytes: u64,
+    /// The sequence number of the next byte; 0 while it is not known.
+    pub next: u64,
+}
+
+const _: () = assert!(size_of::<Arrival>() == 16);
 
 /// Which flow an enrolled socket feeds, and in which direction.
 #[repr(C)]

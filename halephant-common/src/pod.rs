@@ -3,7 +3,7 @@
 
 use crate::address::{Birth, FlowKey, PairKey, Peer};
 use crate::counters::NodeCounters;
-use crate::flow::{Attachment, Binding};
+use crate::flow::{Arrival, Attachment, Binding};
 
 macro_rules! pod {
     ($($type:ty),* $(,)?) => {
@@ -14,4 +14,4 @@ macro_rules! pod {
     };
 }
 
-pod!(Birth, FlowKey, PairKey, Peer, NodeCounters, Attachment, Binding);
+pod!(Birth, FlowKey, PairKey, Peer, NodeCounters, Arrival, Attachment, Binding);

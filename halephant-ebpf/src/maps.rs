@@ -5,7 +5,7 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf, SockHash, SockMap};
 use halephant_common::address::{Birth, FlowKey, PairKey, Peer};
 use halephant_common::counters::NodeCounters;
-use halephant_common::flow::{Attachment, Binding, FlowEntry, Switchboard};
+use halephant_common::flow::{Arrival, Attachment, Binding, FlowEntry, Switchboard};
 use halephant_common::names::{
     BIRTHS_MAX, ENROLLED_MAX, EVENTS_BYTES, FLOWS_MAX, LISTEN_PORTS_MAX, NODES_MAX,
 };
@@ -27,7 +27,7 @@ pub static ENROLLED_SOCKETS: SockHash<FlowKey> = SockHash::with_max_entries(ENRO
 #[map]
 pub static ENROLLED: HashMap<FlowKey, Attachment> = HashMap::with_max_entries(ENROLLED_MAX, 0);
 #[map]
-pub static ARRIVED: HashMap<u64, u64> = HashMap::with_max_entries(ENROLLED_MAX, 0);
+pub static ARRIVED: HashMap<u64, Arrival> = HashMap::with_max_entries(ENROLLED_MAX, 0);
 #[map]
 pub static BINDINGS: HashMap<FlowKey, Binding> = HashMap::with_max_entries(2 * FLOWS_MAX, 0);
 #[map]

@@ -187,7 +187,7 @@ impl Core {
 
     /// Bytes that reached an enrolled socket by TCP, since it was born.
     pub fn arrived(&self, cookie: u64) -> Option<u64> {
-        self.object().arrived.get(&cookie, 0).ok()
+        self.object().arrived.get(&cookie, 0).ok().map(|arrival| arrival.bytes)
     }
 
     pub fn bind(&self, key: FlowKey, binding: Binding) -> Result<(), NotInserted> {

@@ -209,7 +209,7 @@ impl Flow {
                 flow: self.index,
                 generation: self.generation,
                 direction: side as u32,
-                reserved: 0,
+                next: 0,
                 passed: 0,
             };
             self.core.insert_own(slot, fd, cookie, attachment)?;

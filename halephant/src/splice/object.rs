@@ -8,7 +8,7 @@ use aya::programs::{Program, ProgramError, SkMsg, SkSkb, SockOps};
 use aya::{Ebpf, EbpfLoader};
 use halephant_common::address::{FlowKey, Peer};
 use halephant_common::counters::NodeCounters;
-use halephant_common::flow::{Attachment, Binding};
+use halephant_common::flow::{Arrival, Attachment, Binding};
 use halephant_common::names;
 
 use super::error::SpliceError;
@@ -36,7 +36,7 @@ pub struct Object {
     pub own_sockets: SockMap<MapData>,
     pub own: HashMap<MapData, u64, Attachment>,
     pub enrolled: HashMap<MapData, FlowKey, Attachment>,
-    pub arrived: HashMap<MapData, u64, u64>,
+    pub arrived: HashMap<MapData, u64, Arrival>,
     pub bindings: HashMap<MapData, FlowKey, Binding>,
     pub listen_ports: HashMap<MapData, u16, u8>,
     pub dials: HashMap<MapData, u64, u8>,
