@@ -47,6 +47,17 @@ impl FlowKey {
         Self { local, remote, local_port, remote_port, family, reserved: 0, netns }
     }
 
+    /// The other end's, where addresses are not translated on the way.
+    pub const fn reversed(&self) -> Self {
+        Self {
+            local: self.remote,
+            remote: self.local,
+            local_port: self.remote_port,
+            remote_port: self.local_port,
+            ..*self
+        }
+    }
+
     pub const EMPTY: Self = Self {
         local: [0; 4],
         remote: [0; 4],

@@ -228,21 +228,48 @@ pub struct Attachment {
     /// 0 while bound to no flow.
     pub generation: u32,
     pub direction: u32,
-    /// The sequence number of the next byte that one of our sockets receives; 0 while it is not known.
-    pub next: u32,
+    pub reserved: u32,
     /// Bytes that went to userspace since the beginning.
     pub passed: u64,
+    /// What one of our sockets receives next.
+    pub next: Position,
 }
 
-const _: () = assert!(size_of::<Attachment>() == 24);
+const _: () = assert!(size_of::<Attachment>() == 32);
+
+/// A place in a socket's incoming stream, by TCP's sequence numbers.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Position(u64);
+
+impl Position {
+    pub const UNKNOWN: Self = Self(0);
+    /// A packet was not where it had to be; nothing that follows can be trusted.
+    pub const BROKEN: Self = Self(1 << 33);
+    const KNOWN: u64 = 1 << 32;
+
+    #[inline(always)]
+    pub const fn at(sequence: u32) -> Self {
+        Self(Self::KNOWN | sequence as u64)
+    }
+
+    #[inline(always)]
+    pub const fn sequence(self) -> Option<u32> {
+        if self.0 & Self::KNOWN != 0 { Some(self.0 as u32) } else { None }
+    }
+
+    #[inline(always)]
+    pub const fn is_broken(self) -> bool {
+        self.0 == Self::BROKEN.0
+    }
+}
 
 /// What TCP has brought to an enrolled socket. Written by its program.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Arrival {
     pub bytes: u64,
-    /// The sequence number of the next byte; 0 while it is not known.
-    pub next: u64,
+    pub next: Position,
 }
 
 const _: () = assert!(size_of::<Arrival>() == 16);

@@ -1,6 +1,6 @@
 //! The [`FlowKey`] of the socket a program runs for.
 
-use aya_ebpf::bindings::{bpf_sock_ops, sk_msg_md};
+use aya_ebpf::bindings::{__sk_buff, bpf_sock_ops, sk_msg_md};
 use aya_ebpf::helpers::bpf_get_netns_cookie;
 use halephant_common::address::{AF_INET, FlowKey, mapped};
 
@@ -22,12 +22,10 @@ macro_rules! read {
 
 macro_rules! key_of {
     ($name:ident, $context:ty) => {
-        /// `NETNS`: the kernel has the helper that tells the network namespace.
         #[inline(always)]
-        pub fn $name<const NETNS: bool>(context: *mut $context) -> FlowKey {
+        fn $name(context: *mut $context, netns: u64) -> FlowKey {
             // SAFETY: the kernel hands the program a valid context; the verifier checks every access.
             unsafe {
-                let netns = if NETNS { bpf_get_netns_cookie(context.cast()) } else { 0 };
                 let family = read!(context.family);
                 let local_port = read!(context.local_port) as u16;
                 let remote_port = u32::from_be(read!(context.remote_port)) as u16;
@@ -44,5 +42,29 @@ macro_rules! key_of {
     };
 }
 
-key_of!(of_message, sk_msg_md);
-key_of!(of_event, bpf_sock_ops);
+key_of!(message, sk_msg_md);
+key_of!(event, bpf_sock_ops);
+key_of!(packet, __sk_buff);
+
+/// `NETNS`: the kernel has the helper that tells the network namespace.
+#[inline(always)]
+pub fn of_message<const NETNS: bool>(context: *mut sk_msg_md) -> FlowKey {
+    message(context, if NETNS { netns(context.cast()) } else { 0 })
+}
+
+#[inline(always)]
+pub fn of_event<const NETNS: bool>(context: *mut bpf_sock_ops) -> FlowKey {
+    event(context, if NETNS { netns(context.cast()) } else { 0 })
+}
+
+/// Without the network namespace, which these programs are not told.
+#[inline(always)]
+pub fn of_packet(context: *mut __sk_buff) -> FlowKey {
+    packet(context, 0)
+}
+
+#[inline(always)]
+fn netns(context: *mut core::ffi::c_void) -> u64 {
+    // SAFETY: the context is the kernel's.
+    unsafe { bpf_get_netns_cookie(context) }
+}

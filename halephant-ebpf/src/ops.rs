@@ -11,7 +11,7 @@ use aya_ebpf::helpers::bpf_get_socket_cookie;
 use aya_ebpf::programs::SockOpsContext;
 use aya_log_ebpf::debug;
 use halephant_common::address::{BIRTH_CLIENT, BIRTH_DIAL, Birth, FlowKey, PairKey, Peer};
-use halephant_common::flow::{Arrival, Attachment};
+use halephant_common::flow::{Arrival, Attachment, Position};
 
 use crate::key;
 use crate::maps::{ARRIVED, BIRTHS, DIALS, ENROLLED, ENROLLED_SOCKETS, LISTEN_PORTS, PEERS};
@@ -94,7 +94,8 @@ fn accepted<const NETNS: bool>(context: &SockOpsContext) {
 /// Puts the socket of this event among the enrolled ones.
 #[inline(always)]
 fn take_in(context: &SockOpsContext, key: &FlowKey) -> bool {
-    let attachment = Attachment { flow: 0, generation: 0, direction: 0, next: 0, passed: 0 };
+    let attachment =
+        Attachment { flow: 0, generation: 0, direction: 0, reserved: 0, passed: 0, next: Position::UNKNOWN };
     if context.set_cb_flags(context.cb_flags() as i32 | BPF_SOCK_OPS_STATE_CB_FLAG as i32).is_err() {
         return false;
     }
@@ -103,7 +104,8 @@ fn take_in(context: &SockOpsContext, key: &FlowKey) -> bool {
     if ENROLLED.insert(key, attachment, BPF_NOEXIST as u64).is_err() {
         return false;
     }
-    if ARRIVED.insert(cookie(context), Arrival { bytes: 0, next: 0 }, BPF_ANY as u64).is_err() {
+    if ARRIVED.insert(cookie(context), Arrival { bytes: 0, next: Position::UNKNOWN }, BPF_ANY as u64).is_err()
+    {
         let _ = ENROLLED.remove(key);
         return false;
     }

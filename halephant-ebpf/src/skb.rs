@@ -6,10 +6,13 @@ use aya_ebpf::bindings::sk_action::{SK_DROP, SK_PASS};
 use aya_ebpf::helpers::{bpf_get_socket_cookie, bpf_probe_read_kernel, bpf_skb_adjust_room};
 use aya_ebpf::macros::stream_verdict;
 use aya_ebpf::programs::SkBuffContext;
-use halephant_common::flow::{TARGET_OWN, Target};
+use halephant_common::event::{Broken, EVENT_BROKEN};
+use halephant_common::flow::{Position, TARGET_OWN, Target};
+use halephant_ebpf::place::{Span, repeated};
 use halephant_ebpf::walk::Chunk;
 
-use crate::maps::{ARRIVED, ENROLLED_SOCKETS, OWN, OWN_SOCKETS};
+use crate::key;
+use crate::maps::{ARRIVED, ENROLLED_SOCKETS, EVENTS, OWN, OWN_SOCKETS};
 use crate::run::{flow, run};
 
 #[stream_verdict]
@@ -19,7 +22,7 @@ pub fn own_verdict(context: SkBuffContext) -> u32 {
     let Some(attachment) = OWN.get_ptr_mut(cookie) else { return SK_PASS };
     // SAFETY: only the program of this socket writes the value, and the socket's lock serialises it.
     let attachment = unsafe { &mut *attachment };
-    if !trim_repeated(&context, &mut attachment.next) {
+    if !is_in_place(&context, cookie, &mut attachment.next) {
         return SK_DROP;
     }
     let mut packet = Packet { context };
@@ -41,10 +44,7 @@ pub fn enrolled_verdict(context: SkBuffContext) -> u32 {
     if let Some(arrived) = ARRIVED.get_ptr_mut(cookie) {
         // SAFETY: only this program writes the value, and the socket's lock serialises it.
         let arrived = unsafe { &mut *arrived };
-        let mut next = arrived.next as u32;
-        let whole = trim_repeated(&context, &mut next);
-        arrived.next = next as u64;
-        if !whole {
+        if !is_in_place(&context, cookie, &mut arrived.next) {
             return SK_DROP;
         }
         arrived.bytes += context.len() as u64;
@@ -52,34 +52,50 @@ pub fn enrolled_verdict(context: SkBuffContext) -> u32 {
     SK_PASS
 }
 
-/// Offset of `cb` in the kernel's `struct sk_buff`, behind which TCP keeps the first and the next sequence number of a packet.
-const CONTROL_BLOCK: usize = 40;
-/// Most that `bpf_skb_adjust_room` takes off at once, and how often it is called.
-const TRIM_BYTES_MAX: u32 = 0xfff;
-const TRIMS_MAX: u32 = 64;
-
-/// Takes off what the socket has had already. A retransmitted segment that is merged with the next one, in the socket's
-/// backlog or by a retransmission, comes as one packet: TCP's own readers skip its beginning, a verdict is handed all of it.
-/// `false`: it could not be taken off.
+/// Takes off what the socket has had before. `false`: the packet cannot be put into the stream, and nothing of the stream
+/// may be handed on any more.
 #[inline(always)]
-fn trim_repeated(context: &SkBuffContext, next: &mut u32) -> bool {
-    // SAFETY: the helper checks the address.
-    let block = unsafe { (context.as_ptr() as *const u8).add(CONTROL_BLOCK) };
-    let Ok(numbers) = (unsafe { bpf_probe_read_kernel(block.cast::<[u32; 2]>()) }) else { return false };
-    let before = *next;
-    *next = numbers[1];
-    let repeated = before.wrapping_sub(numbers[0]) as i32;
-    if before == 0 || repeated <= 0 {
+fn is_in_place(context: &SkBuffContext, cookie: u64, next: &mut Position) -> bool {
+    if next.is_broken() {
+        return false;
+    }
+    if let Some(span) = span(context)
+        && let Ok((bytes, after)) = repeated(*next, span, context.len())
+        && (bytes == 0 || take_off(context, bytes))
+    {
+        *next = after;
         return true;
     }
-    let mut left = repeated as u32;
-    let mut trims = 0;
-    while trims < TRIMS_MAX {
-        trims += 1;
+    *next = Position::BROKEN;
+    let key = key::of_packet(context.skb.skb);
+    let _ = EVENTS.output::<Broken>(Broken { kind: EVENT_BROKEN, reserved: 0, cookie, key }, 0);
+    false
+}
+
+/// Offset of `cb` in the kernel's `struct sk_buff`, where TCP keeps a packet's first and next sequence number. A kernel
+/// that has something else there fails the self-test: numbers and length have to fit each other.
+const CONTROL_BLOCK: usize = 40;
+
+#[inline(always)]
+fn span(context: &SkBuffContext) -> Option<Span> {
+    // SAFETY: the helper checks the address.
+    let block = unsafe { (context.as_ptr() as *const u8).add(CONTROL_BLOCK) };
+    let [begin, end] = unsafe { bpf_probe_read_kernel(block.cast::<[u32; 2]>()) }.ok()?;
+    Some(Span { begin, end })
+}
+
+/// Most that `bpf_skb_adjust_room` takes off at once, and how often it is called.
+const TAKE_OFF_BYTES_MAX: u32 = 0xfff;
+const TAKE_OFF_STEPS_MAX: u32 = 64;
+
+#[inline(always)]
+fn take_off(context: &SkBuffContext, bytes: u32) -> bool {
+    let mut left = bytes;
+    for _ in 0..TAKE_OFF_STEPS_MAX {
         if left == 0 {
             break;
         }
-        let step = if left > TRIM_BYTES_MAX { TRIM_BYTES_MAX } else { left };
+        let step = if left > TAKE_OFF_BYTES_MAX { TAKE_OFF_BYTES_MAX } else { left };
         // SAFETY: the context is the kernel's.
         if unsafe { bpf_skb_adjust_room(context.as_ptr().cast(), -(step as i32), 0, 0) } != 0 {
             return false;

@@ -7,10 +7,11 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use halephant_common::address::{FlowKey, Peer};
 use halephant_common::counters::NodeCounters;
+use halephant_common::event::Broken;
 use halephant_common::flow::{Attachment, Binding};
 use halephant_common::names::{FLOWS_MAX, NODES_MAX};
 
-use super::diag::Diag;
+use super::diag::{ANY_COOKIE, Diag};
 use super::error::{NotInserted, SpliceError};
 use super::events::{Reader, SIGNAL_RECLAIM, Signals};
 use super::grace::Grace;
@@ -165,6 +166,23 @@ impl Core {
     pub fn fault(&self) {
         self.faults.fetch_add(1, Ordering::AcqRel);
         self.kill();
+    }
+
+    /// A socket under a verdict can receive nothing more: its connection is closed before anybody takes the silence for an
+    /// answer.
+    pub fn broken(&self, socket: &Broken) {
+        let here = self.diag.destroy(&socket.key, socket.cookie);
+        // The far end, where the socket is in another network namespace.
+        let closed = here.or_else(|_| self.diag.destroy(&socket.key.reversed(), ANY_COOKIE));
+        let error = closed.err().map(tracing::field::display);
+        tracing::error!(
+            cookie = socket.cookie,
+            port = socket.key.local_port,
+            remote_port = socket.key.remote_port,
+            error,
+            "a packet does not fit into its connection, which is closed"
+        );
+        self.fault();
     }
 
     /// The enrolled socket at the other end of ours.

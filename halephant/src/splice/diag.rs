@@ -1,4 +1,4 @@
-//! sock_diag: how much another process of this network namespace has not read yet.
+//! sock_diag: how much another process of this network namespace has not read yet, and the end of a connection.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -10,6 +10,9 @@ use halephant_common::address::{AF_INET, AF_INET6, Address, FlowKey, is_mapped, 
 
 const NETLINK_SOCK_DIAG: libc::c_int = 4;
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
+const SOCK_DESTROY: u16 = 21;
+/// Whatever socket has the addresses.
+pub const ANY_COOKIE: u64 = u64::MAX;
 const INET_DIAG_SKMEMINFO: u16 = 7;
 const HEADER_BYTES: usize = 16;
 const REQUEST_BYTES: usize = HEADER_BYTES + 56;
@@ -49,8 +52,22 @@ impl Diag {
 
     /// The socket with these addresses in this network namespace; `None` where there is none.
     pub fn memory(&self, key: &FlowKey) -> io::Result<Option<Memory>> {
+        let request = request(key, SOCK_DIAG_BY_FAMILY, libc::NLM_F_REQUEST, ANY_COOKIE);
+        self.ask(&request, parse)
+    }
+
+    /// Ends the connection as if it had been reset.
+    pub fn destroy(&self, key: &FlowKey, cookie: u64) -> io::Result<()> {
+        let request = request(key, SOCK_DESTROY, libc::NLM_F_REQUEST | libc::NLM_F_ACK, cookie);
+        match self.ask(&request, |answer| word(answer, HEADER_BYTES))?.map(|code| code as i32) {
+            Some(0) => Ok(()),
+            Some(code) => Err(io::Error::from_raw_os_error(code.saturating_neg())),
+            None => Err(io::ErrorKind::InvalidData.into()),
+        }
+    }
+
+    fn ask<T>(&self, request: &[u8], parse: impl FnOnce(&[u8]) -> T) -> io::Result<T> {
         let socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
-        let request = request(key);
         // SAFETY: the buffer is as long as the length says.
         let sent = unsafe { libc::send(socket.as_raw_fd(), request.as_ptr().cast(), request.len(), 0) };
         if sent < 0 {
@@ -85,12 +102,12 @@ fn words(address: &SocketAddr) -> Address {
     }
 }
 
-fn request(key: &FlowKey) -> [u8; REQUEST_BYTES] {
+fn request(key: &FlowKey, kind: u16, flags: libc::c_int, cookie: u64) -> [u8; REQUEST_BYTES] {
     let v4 = is_mapped(&key.local);
     let mut bytes = Vec::with_capacity(REQUEST_BYTES);
     bytes.extend((REQUEST_BYTES as u32).to_ne_bytes());
-    bytes.extend(SOCK_DIAG_BY_FAMILY.to_ne_bytes());
-    bytes.extend((libc::NLM_F_REQUEST as u16).to_ne_bytes());
+    bytes.extend(kind.to_ne_bytes());
+    bytes.extend((flags as u16).to_ne_bytes());
     bytes.extend([0; 8]);
     bytes.push(if v4 { AF_INET } else { AF_INET6 } as u8);
     bytes.push(libc::IPPROTO_TCP as u8);
@@ -103,9 +120,10 @@ fn request(key: &FlowKey) -> [u8; REQUEST_BYTES] {
         let words = if v4 { [address[3], 0, 0, 0] } else { *address };
         bytes.extend(words.iter().flat_map(|word| word.to_ne_bytes()));
     }
-    // Any interface, any cookie.
+    // Any interface.
     bytes.extend([0; 4]);
-    bytes.extend([0xff; 8]);
+    // The lower half first.
+    bytes.extend([cookie as u32, (cookie >> 32) as u32].iter().flat_map(|word| word.to_ne_bytes()));
     let mut request = [0; REQUEST_BYTES];
     request.copy_from_slice(&bytes);
     request

@@ -11,7 +11,7 @@ use std::thread;
 
 use atomic_waker::AtomicWaker;
 use aya::maps::{MapData, RingBuf};
-use halephant_common::event::{EVENT_CREDIT_LOW, EVENT_PASSED, EVENT_SPLICED, Event};
+use halephant_common::event::{Broken, EVENT_BROKEN, EVENT_CREDIT_LOW, EVENT_PASSED, EVENT_SPLICED, Event};
 use halephant_common::flow::Reason;
 
 use super::core::Core;
@@ -79,8 +79,12 @@ pub fn start(
                     words.flush();
                 }
                 while let Some(item) = ring.next() {
-                    let (Some(event), Some(core)) = (parse(&item), core.upgrade()) else { continue };
-                    tell(&core, event);
+                    let Some(core) = core.upgrade() else { continue };
+                    if let Some(broken) = parse_broken(&item) {
+                        core.broken(&broken);
+                    } else if let Some(event) = parse(&item) {
+                        tell(&core, event);
+                    }
                 }
             }
         })
@@ -106,9 +110,12 @@ fn wait(ring: &RingBuf<MapData>, words: Option<&Words>, ended: &UnixStream) -> i
     }
 }
 
+fn words(bytes: &[u8]) -> impl Iterator<Item = u32> {
+    bytes.chunks_exact(4).map(|word| u32::from_ne_bytes([word[0], word[1], word[2], word[3]]))
+}
+
 fn parse(bytes: &[u8]) -> Option<Event> {
-    let mut words =
-        bytes.chunks_exact(4).map(|word| u32::from_ne_bytes([word[0], word[1], word[2], word[3]]));
+    let mut words = words(bytes);
     Some(Event {
         kind: words.next()?,
         flow: words.next()?,
@@ -117,6 +124,15 @@ fn parse(bytes: &[u8]) -> Option<Event> {
         detail: words.next()?,
         reserved: words.next()?,
     })
+}
+
+fn parse_broken(bytes: &[u8]) -> Option<Broken> {
+    let kind = words(bytes).next()?;
+    if kind != EVENT_BROKEN || bytes.len() < size_of::<Broken>() {
+        return None;
+    }
+    // SAFETY: as many bytes as the structure has, of which any are a value of it.
+    Some(unsafe { bytes.as_ptr().cast::<Broken>().read_unaligned() })
 }
 
 fn tell(core: &Core, event: Event) {

@@ -11,8 +11,8 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use halephant_common::flow::{
-    ASK_ARM, Attachment, Binding, CLIENT_TO_SERVER, Direction as Entry, SERVER_TO_CLIENT, TARGET_ENROLLED,
-    TARGET_OWN, Target, control_word, watched_bit,
+    ASK_ARM, Attachment, Binding, CLIENT_TO_SERVER, Direction as Entry, Position, SERVER_TO_CLIENT,
+    TARGET_ENROLLED, TARGET_OWN, Target, control_word, watched_bit,
 };
 use halephant_common::framing::Framing;
 
@@ -189,15 +189,20 @@ impl Flow {
     fn adopt(&mut self, side: usize, fd: BorrowedFd<'_>, own: bool, cookie: u64) -> Result<(), NotInserted> {
         let system = |step| move |source| NotInserted::System(step, source);
         // Between the two figures more may arrive; it shows as unread below zero or in the next look.
-        let received = loop {
+        let (received, next) = loop {
             let before = socket::flowed(fd).map_err(system("reading TCP_INFO"))?.received;
             let unread = socket::unread(fd).map_err(system("reading FIONREAD"))?;
+            let next = if own {
+                Position::at(socket::next_sequence(fd).map_err(system("reading TCP_QUEUE_SEQ"))?)
+            } else {
+                Position::UNKNOWN
+            };
             if socket::flowed(fd).map_err(system("reading TCP_INFO"))?.received == before {
                 if own && unread > 0 {
                     // A packet that was read in part would be seen again by the verdict.
                     return Err(NotInserted::Unread);
                 }
-                break before.saturating_sub(unread);
+                break (before.saturating_sub(unread), next);
             }
         };
         self.legs[side].read = received;
@@ -209,8 +214,9 @@ impl Flow {
                 flow: self.index,
                 generation: self.generation,
                 direction: side as u32,
-                next: 0,
+                reserved: 0,
                 passed: 0,
+                next,
             };
             self.core.insert_own(slot, fd, cookie, attachment)?;
             self.own[side] = Some((slot, cookie));

@@ -9,6 +9,10 @@ use std::os::fd::{AsRawFd as _, BorrowedFd};
 const TCP_INFO_WORDS: usize = 17;
 const TCP_ESTABLISHED: u8 = 1;
 const TCP_CLOSE_WAIT: u8 = 8;
+/// Values of `TCP_REPAIR` and `TCP_REPAIR_QUEUE`; `OFF` sends no window probe.
+const REPAIR_ON: libc::c_int = 1;
+const REPAIR_OFF: libc::c_int = -1;
+const REPAIR_RECEIVE_QUEUE: libc::c_int = 1;
 const BYTES_ACKED_WORD: usize = 15;
 const BYTES_RECEIVED_WORD: usize = 16;
 
@@ -101,16 +105,45 @@ pub fn cookie(socket: BorrowedFd<'_>) -> io::Result<u64> {
     Ok(cookie)
 }
 
+/// The sequence number of the next byte that the socket receives. Only a connection that is being repaired tells it; that
+/// changes nothing else, but forgets that the address may be reused.
+pub fn next_sequence(socket: BorrowedFd<'_>) -> io::Result<u32> {
+    let reuse = option(socket, libc::SOL_SOCKET, libc::SO_REUSEADDR)?;
+    set_option(socket, libc::IPPROTO_TCP, libc::TCP_REPAIR, REPAIR_ON)?;
+    let sequence = set_option(socket, libc::IPPROTO_TCP, libc::TCP_REPAIR_QUEUE, REPAIR_RECEIVE_QUEUE)
+        .and_then(|()| option(socket, libc::IPPROTO_TCP, libc::TCP_QUEUE_SEQ));
+    set_option(socket, libc::IPPROTO_TCP, libc::TCP_REPAIR, REPAIR_OFF)?;
+    set_option(socket, libc::SOL_SOCKET, libc::SO_REUSEADDR, reuse)?;
+    Ok(sequence?.cast_unsigned())
+}
+
 /// Makes room for `bytes` in the send buffer, beyond the system's limit if need be.
 pub fn widen_send_buffer(socket: BorrowedFd<'_>, bytes: u64) -> io::Result<()> {
     let bytes = libc::c_int::try_from(bytes).unwrap_or(libc::c_int::MAX / 2);
-    // SAFETY: the option takes one int.
+    set_option(socket, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, bytes)
+}
+
+fn option(socket: BorrowedFd<'_>, level: libc::c_int, name: libc::c_int) -> io::Result<libc::c_int> {
+    let (mut value, mut bytes) = (0, size_of::<libc::c_int>() as libc::socklen_t);
+    // SAFETY: there is room for one int.
+    let status =
+        unsafe { libc::getsockopt(socket.as_raw_fd(), level, name, (&raw mut value).cast(), &raw mut bytes) };
+    if status != 0 { Err(io::Error::last_os_error()) } else { Ok(value) }
+}
+
+fn set_option(
+    socket: BorrowedFd<'_>,
+    level: libc::c_int,
+    name: libc::c_int,
+    value: libc::c_int,
+) -> io::Result<()> {
+    // SAFETY: the options take one int.
     let status = unsafe {
         libc::setsockopt(
             socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_SNDBUFFORCE,
-            (&raw const bytes).cast(),
+            level,
+            name,
+            (&raw const value).cast(),
             size_of::<libc::c_int>() as libc::socklen_t,
         )
     };

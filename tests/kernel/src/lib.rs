@@ -6,4 +6,5 @@
 pub mod messages;
 pub mod relay;
 pub mod rig;
+pub mod segment;
 pub mod volume;

@@ -11,6 +11,7 @@ use halephant::splice::settings::{SpliceMode, SpliceSettings};
 use halephant::splice::{Path, Sockets, Splice};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 
 use crate::relay::{Summary, relay};
@@ -28,6 +29,8 @@ pub struct Rig {
     /// Clients that connect here are as good as remote.
     far: TcpListener,
     server: TcpListener,
+    /// Held from a connect to its accept, so that the two are of one connection.
+    pairing: Mutex<()>,
 }
 
 /// A session's far ends, and the relay between them.
@@ -55,15 +58,17 @@ impl Rig {
         })
         .await??
         .context("the kernel path is off")?;
-        Ok(Self { splice, near, far, server })
+        Ok(Self { splice, near, far, server, pairing: Mutex::default() })
     }
 
     /// The two pairs of sockets of a session: client, accepted, dialled, server.
     pub async fn pairs(&self, path: Path) -> Result<[TcpStream; 4]> {
         let listener =
             if matches!(path, Path::ClientLocal | Path::Colocated) { &self.near } else { &self.far };
+        let pairing = self.pairing.lock().await;
         let client = TcpStream::connect(listener.local_addr()?).await?;
         let (accepted, _) = listener.accept().await?;
+        drop(pairing);
         let [dialled, server] = self.server(path).await?;
         for socket in [&client, &accepted] {
             socket.set_nodelay(true)?;
@@ -78,6 +83,7 @@ impl Rig {
         if matches!(path, Path::ServerLocal | Path::Colocated) {
             self.splice.before_connect(socket.as_fd());
         }
+        let _pairing = self.pairing.lock().await;
         let dialled = socket.connect(address).await?;
         let (server, _) = self.server.accept().await?;
         for socket in [&dialled, &server] {
