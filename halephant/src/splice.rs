@@ -57,6 +57,11 @@ impl Splice {
             SpliceMode::Require => Self::load(settings, listen_ports).map(Some),
             SpliceMode::Auto => match Self::load(settings, listen_ports) {
                 Ok(splice) => Ok(Some(splice)),
+                // As it should be here: nothing is missing.
+                Err(SpliceError::Policy(reason)) => {
+                    tracing::info!(reason, "the kernel path is not used; sessions stay in userspace");
+                    Ok(None)
+                }
                 Err(error) => {
                     tracing::warn!(reason = %chain(&error), "the kernel path is off; sessions stay in userspace");
                     Ok(None)
@@ -66,7 +71,7 @@ impl Splice {
     }
 
     fn load(settings: &SpliceSettings, listen_ports: &[u16]) -> Result<Self, SpliceError> {
-        if let Some(reason) = policy::reason_for_none(settings.policy) {
+        if let Some(reason) = policy::reason_for_none(settings.policy, settings.colocated) {
             // Nothing would be left for the self-test to find.
             return Err(SpliceError::Policy(reason));
         }

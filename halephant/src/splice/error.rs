@@ -36,7 +36,10 @@ pub enum SpliceError {
     },
     #[error("{0}")]
     System(&'static str, #[source] io::Error),
-    #[error("the policy leaves every path out: {0}")]
+    /// What measurement speaks against.
+    #[error(
+        "the policy uses no path here (own_socket: {0}); colocated = true enrols the sockets of this host"
+    )]
     Policy(&'static str),
     #[error("no path works: {0}")]
     Probe(String),

@@ -52,7 +52,7 @@ impl Proxy {
             .arg(proxy.config_path())
             .current_dir(proxy.scratch.path())
             .env("HOME", proxy.scratch.path())
-            .envs(config.requires_kernel_path().then_some(("HALEPHANT_SPLICE_POLICY", "every")))
+            .envs(config.requires_every_path().then_some(("HALEPHANT_SPLICE_POLICY", "every")))
             .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)

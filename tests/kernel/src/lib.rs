@@ -5,6 +5,7 @@
 
 pub mod messages;
 pub mod relay;
+pub mod repeated;
 pub mod rig;
 pub mod segment;
 pub mod volume;

@@ -118,10 +118,11 @@ impl ProxyConfig {
         self
     }
 
-    /// Whether the kernel path has to be there. The policy leaves it out: the environment has to ask for it, too.
-    pub(super) fn requires_kernel_path(&self) -> bool {
-        let mode = self.table.get("ebpf").and_then(|section| section.get("mode"));
-        mode.and_then(Value::as_str) == Some("require")
+    /// Whether the kernel path has to be there without a path that the policy uses: the environment has to ask for it.
+    pub(super) fn requires_every_path(&self) -> bool {
+        let key = |name| self.table.get("ebpf").and_then(|section| section.get(name));
+        let colocated = key("colocated").and_then(Value::as_bool).unwrap_or(false);
+        key("mode").and_then(Value::as_str) == Some("require") && !colocated
     }
 
     pub fn text(&self) -> Result<String> {

@@ -10,6 +10,7 @@ use halephant::splice::Path;
 use halephant::splice::policy::Directions;
 use halephant_kernel_tests::messages::{query, ready, stream};
 use halephant_kernel_tests::relay::Summary;
+use halephant_kernel_tests::repeated::every_socket;
 use halephant_kernel_tests::rig::{ADDRESSES, Rig, Session, carry};
 
 static PROGRAMS: &[u8] = aya::include_bytes_aligned!(concat!(
@@ -109,8 +110,11 @@ async fn every_path(address: IpAddr) -> Result<()> {
     Ok(())
 }
 
-/// Short exchanges, then bulk both ways, compared byte by byte.
+/// Segments that repeat bytes, short exchanges, then bulk both ways, compared byte by byte.
 async fn round_trip(rig: &Rig, path: Path) -> Result<Summary> {
+    if rig.near_address()?.is_ipv4() {
+        every_socket(rig, path).await.context("bytes that come again")?;
+    }
     let mut session = rig.session(path).await?;
     let (request, answer) = (query(b"select 1\0"), [stream(1, b'D', 100, 50), ready(b'I')].concat());
     for _ in 0..EXCHANGES {
