@@ -3,6 +3,7 @@
 mod collect;
 pub mod instruments;
 mod kernel_path;
+mod listeners;
 mod prepared;
 pub mod rows;
 
@@ -11,6 +12,7 @@ pub use kernel_path::kernel_path;
 pub use prepared::prepared;
 
 use crate::cancel::Sessions;
+use crate::notify::ListenerSnapshot;
 use crate::pool::Pool;
 use crate::prepared::Store;
 use crate::splice::Splice;
@@ -33,6 +35,9 @@ pub trait Source: Send + Sync + 'static {
 
     /// The prepared statements of all clients.
     fn statements(&self) -> Arc<Store>;
+
+    /// Who listens for clients of pools that multiplex.
+    fn listeners(&self) -> Vec<ListenerSnapshot>;
 
     fn process(&self) -> Arc<ProcessMetrics>;
 

@@ -6,12 +6,14 @@
 pub mod clock;
 mod inspect;
 mod kernel;
+mod listen;
 mod observe;
 mod output;
 mod own_names;
 pub mod pin;
 mod prepare;
 mod read_only;
+mod refuse;
 mod retry;
 mod scan;
 mod suspect;
@@ -20,6 +22,7 @@ pub mod track;
 
 use crate::cancel::{SessionHandle, Signal};
 use crate::net::Role;
+use crate::notify::Listening;
 use crate::pool::Lease;
 use crate::prepared::ClientStatements;
 use crate::server::error::ServerError;
@@ -66,6 +69,8 @@ pub struct Client {
     pub read_under: SessionParameters,
     /// How long it has been doing what it does.
     pub clock: Clock,
+    /// Its channels, in a pool that multiplexes LISTEN.
+    pub listening: Option<Box<Listening>>,
     /// Its spans, where somebody wants to see them.
     pub trace: Option<Box<ClientTrace>>,
 }
@@ -149,6 +154,9 @@ pub struct RelayState {
     forwarded: bool,
     server_told: bool,
     read_only: read_only::ReadOnly,
+    refused: refuse::Refused,
+    /// Why the LISTEN that waits cannot go.
+    listen_refused: Option<crate::notify::Refusal>,
     terminated: bool,
     half_closed: Option<Pin<Box<Sleep>>>,
     kernel: Option<Box<kernel::Kernel>>,
@@ -296,6 +304,7 @@ impl<'a> Relay<'a> {
         if self.state.tracker.is_saturated() {
             return Poll::Pending;
         }
+        ready!(self.poll_reserved(cx));
         if self.state.swallowing || self.state.own_names.underway || self.state.statements.waiting {
             // What the client sends is meant for its own parameters and statements: it waits until the server has
             // taken them.
@@ -401,7 +410,11 @@ impl<'a> Relay<'a> {
             Ok(true) => return Poll::Ready(None),
             Err(end) => return Poll::Ready(Some(end)),
         }
-        if self.server_resumes() {
+        let resumes = ready!(self.poll_ready_waits(cx));
+        if self.poll_idle_mail(cx) {
+            return Poll::Ready(None);
+        }
+        if resumes || self.server_resumes() {
             let held = std::mem::take(&mut self.state.server_held);
             return self.forward_to_client(&held, cx);
         }

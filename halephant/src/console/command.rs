@@ -17,6 +17,7 @@ pub(super) const SHOWN: &[(&str, Shown, &str)] = &[
     ("config", Shown::Config, "the configuration in force"),
     ("prepared", Shown::Prepared, "prepared statements of clients in transaction mode, without literals"),
     ("splice", Shown::Splice, "the kernel path, and what it moved for which node"),
+    ("listeners", Shown::Listeners, "connections that listen for clients, with listen_mode = multiplex"),
     ("pins", Shown::Pins, "clients that keep their server connection, and why"),
 ];
 
@@ -48,6 +49,7 @@ pub(super) enum Shown {
     Config,
     Prepared,
     Splice,
+    Listeners,
     Pins,
 }
 

@@ -110,6 +110,21 @@ pub(super) fn columns(shown: Shown) -> &'static [&'static str] {
             "stalls",
             "reason",
         ],
+        Shown::Listeners => &[
+            "cluster",
+            "database",
+            "user",
+            "encoding",
+            "node",
+            "remote_pid",
+            "channels",
+            "subscriptions",
+            "received",
+            "delivered",
+            "dropped",
+            "gaps",
+            "connects",
+        ],
         Shown::Pins => &["id", "user", "database", "reason", "request_time", "remote_pid", "cluster"],
     }
 }
@@ -128,6 +143,7 @@ pub(super) fn show(shown: Shown, source: &dyn Source) -> Table {
         Shown::Config => config(source),
         Shown::Prepared => prepared(source),
         Shown::Splice => splice(source),
+        Shown::Listeners => listeners(source),
         Shown::Pins => pins(source),
     };
     Table { columns: columns(shown), rows }
@@ -342,6 +358,27 @@ fn splice(source: &dyn Source) -> Vec<Row> {
         return vec![only];
     }
     nodes.into_iter().map(row).collect()
+}
+
+fn listeners(source: &dyn Source) -> Vec<Row> {
+    let row = |row: crate::notify::ListenerSnapshot| {
+        vec![
+            text(row.cluster),
+            text(row.database),
+            text(row.role),
+            text(row.encoding),
+            row.node,
+            optional(row.process_id),
+            text(row.channels),
+            text(row.subscriptions),
+            text(row.received),
+            text(row.delivered),
+            text(row.dropped),
+            text(row.gaps.iter().map(|(_, count)| count).sum::<u64>()),
+            text(row.connects),
+        ]
+    };
+    source.listeners().into_iter().map(row).collect()
 }
 
 fn pins(source: &dyn Source) -> Vec<Row> {

@@ -1,6 +1,6 @@
 //! Every instrument with its values: the one list that Prometheus, OTLP and the documentation share.
 
-mod names;
+pub(super) mod names;
 #[cfg(test)]
 mod tests;
 
@@ -35,6 +35,7 @@ pub fn families(source: &dyn Source) -> Vec<Family> {
     families.push(clients(source));
     families.extend(process(source));
     families.extend(spliced(source));
+    families.extend(super::listeners::families(source));
     families
 }
 

@@ -4,15 +4,15 @@ use super::registry::{Registered, ServerState, ServerStats};
 use super::shared::Shared;
 use super::state::UserIndex;
 use crate::net::Role;
-use crate::server::ServerConnection;
 use crate::server::parameters::SessionParameters;
+use crate::server::{Opener, ServerConnection};
 use crate::telemetry::metrics::PoolMetrics;
 use crate::telemetry::trace::Span;
-use crate::topology::NodeIndex;
+use crate::topology::{Cluster, NodeIndex};
 use crate::worker::{WorkerId, Workers};
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Counts against the limits from the moment an opening begins until PostgreSQL has let go of the connection.
 #[derive(Debug)]
@@ -38,6 +38,14 @@ impl Drop for Slot {
     fn drop(&mut self) {
         self.pool.release(self);
     }
+}
+
+/// How a connection is opened that is not one of a pool's.
+pub struct OwnLogin {
+    pub cluster: Arc<Cluster>,
+    pub opener: Arc<dyn Opener>,
+    pub database: String,
+    pub role: String,
 }
 
 /// A server connection that belongs to whoever holds this. Give it back with [`Lease::checkin`]; one that is dropped is
@@ -87,6 +95,24 @@ impl Lease {
     /// What its node is used as now.
     pub fn node_role(&self) -> Option<Role> {
         self.slot.pool.cluster.node(self.slot.node).role()
+    }
+
+    /// What a connection beside the pool's needs to be opened as the same user.
+    pub fn login(&self) -> OwnLogin {
+        let pool = &self.slot.pool;
+        let bounds = pool.bounds();
+        let login = bounds.member(self.slot.user).login();
+        OwnLogin {
+            cluster: Arc::clone(&pool.cluster),
+            opener: Arc::clone(pool.opener()),
+            database: login.database.to_owned(),
+            role: login.role.to_owned(),
+        }
+    }
+
+    /// How long its pool's clients wait for a connection.
+    pub fn checkout_timeout(&self) -> Duration {
+        self.slot.pool.bounds().checkout_timeout
     }
 
     /// Asks for a probe of the nodes now: this connection has shown that one may have changed.

@@ -74,6 +74,10 @@ impl Shared {
         self.bounds.load_full()
     }
 
+    pub(super) fn opener(&self) -> &Arc<dyn Opener> {
+        &self.opener
+    }
+
     pub(super) fn limits(&self) -> Limits {
         Limits { bounds: self.bounds.load_full(), nodes: self.cluster.nodes() }
     }

@@ -6,7 +6,8 @@ use super::state::{Served, State};
 use crate::auth::{self, AuthError};
 use crate::cancel::{ClientDetails, Registration};
 use crate::net::Role;
-use crate::pool::settings::PoolMode;
+use crate::notify::Listening;
+use crate::pool::settings::{ListenMode, PoolMode};
 use crate::pool::{Lease, UserIndex};
 use crate::prepared::ClientStatements;
 use crate::relay::READ_ONLY_HINT;
@@ -134,6 +135,8 @@ pub async fn log_in(
         role: Some(role),
     };
     let registration = state.sessions().register(request.version.has_long_secret_keys(), details)?;
+    let settings = served.pool.settings();
+    let multiplexes = settings.mode == PoolMode::Transaction && settings.listen_mode == ListenMode::Multiplex;
     let mut client = Client {
         stream: stream.take().ok_or_else(gone)?,
         held: std::mem::take(buffer).into_bytes(),
@@ -144,6 +147,7 @@ pub async fn log_in(
         known,
         startup: wanted.clone(),
         clock: Clock::new(served.pool.settings().client_timeouts),
+        listening: multiplexes.then(|| Box::new(Listening::new(Arc::clone(&state.shared.listeners)))),
         trace: None,
         wanted,
     };

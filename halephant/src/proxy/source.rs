@@ -3,6 +3,7 @@
 use super::effective::effective;
 use super::live::Live;
 use crate::cancel::Sessions;
+use crate::notify::ListenerSnapshot;
 use crate::overview::Source;
 use crate::pool::Pool;
 use crate::prepared::Store;
@@ -44,6 +45,10 @@ impl Source for View {
 
     fn statements(&self) -> Arc<Store> {
         Arc::clone(&self.0.state().shared.statements)
+    }
+
+    fn listeners(&self) -> Vec<ListenerSnapshot> {
+        self.0.state().shared.listeners.snapshots()
     }
 
     fn process(&self) -> Arc<ProcessMetrics> {

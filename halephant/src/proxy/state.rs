@@ -8,6 +8,7 @@ use super::settings::Config;
 use crate::auth::PgPass;
 use crate::cancel::Sessions;
 use crate::net::{BeforeConnect, Role};
+use crate::notify::Listeners;
 use crate::pool::{Pool, UserIndex};
 use crate::prepared::Store;
 use crate::route::{Access, asks_for_writes};
@@ -41,6 +42,8 @@ pub struct Process {
     pub admission: Arc<Admission>,
     /// The prepared statements of all clients.
     pub statements: Arc<Store>,
+    /// Who listens for the clients of pools that multiplex.
+    pub listeners: Arc<Listeners>,
     pub tracer: Tracer,
     /// The kernel path, where it is on.
     pub splice: Option<Splice>,
@@ -97,6 +100,7 @@ impl Process {
             metrics,
             admission,
             statements,
+            listeners: Listeners::new(control.clone()),
             tracer,
             splice,
             orders,

@@ -39,7 +39,12 @@ impl Relay<'_> {
         let effects = sql::classify(statement, dialect);
         // In a transaction it may all be taken back: only what stands alone ends something.
         let alone = effects.statements.len() == 1 && self.state.tracker.status() == TransactionStatus::Idle;
+        let multiplexes = self.client.listening.is_some();
         for effect in effects.iter() {
+            if multiplexes && matches!(effect, Effect::Listen(_)) {
+                // Others listen for the client.
+                continue;
+            }
             if changes_dialect(effect) {
                 // What comes behind it in the pipeline cannot be read before the server has answered.
                 self.pin(PinReason::Parameter);

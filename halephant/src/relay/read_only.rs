@@ -1,36 +1,24 @@
-//! What would make a session on a replica writable does not reach the server: it is refused in its place.
-//!
-//! The server has to see that something failed, or its transaction would go on while the client believes it aborted,
-//! and a pipeline would get out of step. So the message is replaced by one that fails for sure, and the error that it
-//! leads to is replaced by ours.
+//! What would make a session on a replica writable does not reach the server.
 
 use super::Relay;
+use super::refuse::Reason;
 use crate::sql;
 use crate::sql::effect::Effect;
-use bytes::BytesMut;
 use halephant_protocol::SqlState;
-use halephant_protocol::backend::{self, ErrorReport};
+use halephant_protocol::backend::ErrorReport;
 use halephant_protocol::frame::{HEADER_BYTES, Header};
-use halephant_protocol::frontend::{Parse, Query, tag};
+use halephant_protocol::frontend::tag;
 
 pub const READ_ONLY_HINT: &str = "This session is routed to a replica, where nothing can be written. \
 Begin the transaction READ WRITE, or connect as a user with connections to the primary.";
 
-/// Not an integer, and not what anybody sends.
-const MARK: &str = "halephant: read-write access on a replica";
 /// Longest message that is looked into; a longer one is PostgreSQL's to refuse.
 const CHECKED_BYTES_MAX: usize = 1 << 20;
-/// No error of the mark's is longer.
-const MARKED_BYTES_MAX: u32 = 8 * 1024;
 
 #[derive(Debug, Default)]
 pub(super) struct ReadOnly {
     /// The server connection leads to a replica.
     pub(super) enforced: bool,
-    /// Size of the message that is next in the client's input and is to be replaced.
-    refused: Option<usize>,
-    /// Messages were replaced, so that errors are to be looked at.
-    replaced: bool,
 }
 
 impl Relay<'_> {
@@ -48,50 +36,8 @@ impl Relay<'_> {
         if !asks_for_writes(text, self.lease.connection().dialect()) {
             return true;
         }
-        self.state.read_only.refused = Some(header.frame_bytes());
+        self.refuse_next(header.frame_bytes(), Reason::ReadOnly);
         false
-    }
-
-    /// The client's input begins with a message that [`replace_refused`](Self::replace_refused) is to replace.
-    pub(super) fn has_refused(&self) -> bool {
-        self.state.read_only.refused.is_some()
-    }
-
-    /// Sends what fails in place of a refused message at the front of `input`. Returns the size of the refused one.
-    pub(super) fn replace_refused(&mut self, input: &[u8]) -> Option<usize> {
-        let refused = self.state.read_only.refused.take()?;
-        let header = input.first().copied()?;
-        let name = input.get(HEADER_BYTES..refused)?.split(|&byte| byte == 0).next().unwrap_or_default();
-        let query = format!("SELECT CAST('{MARK}' AS pg_catalog.int4)");
-        let out = &mut self.state.to_server;
-        let encoded = match header {
-            tag::PARSE => {
-                Parse { statement: name, query: query.as_bytes(), parameter_types: Default::default() }
-                    .encode(out)
-            }
-            _ => Query { query: query.as_bytes() }.encode(out),
-        };
-        // Neither a name that the client could send nor our own text holds a NUL.
-        encoded.ok()?;
-        self.state.read_only.replaced = true;
-        self.state.forwarded = true;
-        self.state.tracker.client_message(header);
-        self.lease.connection().busy = true;
-        Some(refused)
-    }
-
-    /// Bytes of an ErrorResponse that must be there to know whether it is the answer to a replaced message.
-    pub(super) fn refusal_bytes(&self, header: Header) -> u32 {
-        let may_be = self.state.read_only.replaced && header.body_bytes <= MARKED_BYTES_MAX;
-        if may_be { header.body_bytes } else { 0 }
-    }
-
-    /// `body`: as much as [`refusal_bytes`](Self::refusal_bytes) asks for.
-    pub(super) fn is_refusal(&self, header: Header, body: &[u8]) -> bool {
-        header.tag == backend::tag::ERROR_RESPONSE
-            && !self.state.swallowing
-            && self.refusal_bytes(header) > 0
-            && memchr::memmem::find(body, MARK.as_bytes()).is_some()
     }
 }
 
@@ -104,10 +50,9 @@ fn asks_for_writes(text: &[u8], dialect: sql::Dialect) -> bool {
         })
 }
 
-pub(super) fn encode_refusal(out: &mut BytesMut) {
+pub(super) fn report() -> ErrorReport {
     ErrorReport::error(SqlState::READ_ONLY_SQL_TRANSACTION, "cannot make a session on a replica read-write")
         .hint(READ_ONLY_HINT)
-        .encode_error(out);
 }
 
 #[cfg(test)]

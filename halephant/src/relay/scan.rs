@@ -3,7 +3,7 @@
 use super::output::Output;
 use super::prepare::Passage;
 use super::track::ServerEvent;
-use super::{Relay, RelayEnd, Release, read_only};
+use super::{Relay, RelayEnd, Release};
 use crate::server::error::ServerError;
 use crate::splice::Direction;
 use halephant_protocol::backend::{self, ErrorFields, ParameterStatus, ReadyForQuery};
@@ -42,6 +42,9 @@ impl Relay<'_> {
             if self.state.read_only.enforced && !self.check_read_only(header, rest) {
                 return None;
             }
+            if !self.listen_client(header, rest) {
+                return None;
+            }
             if self.release == Release::AtTransactionEnd {
                 match self.prepare_client(header, output) {
                     Passage::AsIs => {}
@@ -57,7 +60,7 @@ impl Relay<'_> {
                 return None;
             }
             self.trace_client(header, rest);
-            self.state.tracker.client_message(header.tag);
+            self.track_client(header.tag);
             output.at += HEADER_BYTES;
             self.client.body_left = header.body_bytes;
         }
@@ -84,17 +87,23 @@ impl Relay<'_> {
                 return scan;
             }
             let Some(body) = rest.get(HEADER_BYTES..HEADER_BYTES + wanted as usize) else { break };
-            if self.server_waits(header.tag) {
+            if self.server_waits(header.tag) || (!swallowing && self.ready_waits(header, body)) {
                 break;
             }
-            let end = if self.is_refusal(header, body) {
+            let end = if let Some(refusal) = self.refusal(header, body) {
                 let end = self.server_message(header, body);
                 let before = self.not_ahead(Direction::ServerToClient, &input[scan.from..scan.to]);
                 self.client.out.extend_from_slice(before);
-                read_only::encode_refusal(&mut self.client.out);
+                self.client.out.extend_from_slice(&refusal);
                 scan.to += header.frame_bytes();
                 scan.from = scan.to;
                 end
+            } else if self.drops_notification(header, body) {
+                let before = self.not_ahead(Direction::ServerToClient, &input[scan.from..scan.to]);
+                self.client.out.extend_from_slice(before);
+                scan.to += header.frame_bytes();
+                scan.from = scan.to;
+                None
             } else if swallowing {
                 let end = self.swallow(header, body);
                 scan.to += header.frame_bytes();
@@ -109,6 +118,12 @@ impl Relay<'_> {
                     scan.from = scan.to;
                 }
                 let end = self.server_message(header, body);
+                if diverted.is_none() && self.take_mail_before(header, body) {
+                    let before = self.not_ahead(Direction::ServerToClient, &input[scan.from..scan.to]);
+                    self.client.out.extend_from_slice(before);
+                    scan.from = scan.to;
+                    self.put_mail();
+                }
                 if let Some(diverted) = diverted {
                     let before = self.not_ahead(Direction::ServerToClient, &input[scan.from..scan.to]);
                     self.client.out.extend_from_slice(before);
@@ -143,7 +158,8 @@ impl Relay<'_> {
                 whole => whole,
             },
             backend::tag::PARAMETER_DESCRIPTION => self.described_bytes(header),
-            backend::tag::COMMAND_COMPLETE if self.awaits_command() => {
+            backend::tag::NOTIFICATION_RESPONSE => self.notification_bytes(header),
+            backend::tag::COMMAND_COMPLETE if self.awaits_command() || self.listens_for_command() => {
                 header.body_bytes.min(COMMAND_TAG_BYTES)
             }
             _ => 0,
@@ -175,6 +191,7 @@ impl Relay<'_> {
                 ServerEvent::Forward
             }
             tag => {
+                self.listen_server(tag, body);
                 match tag {
                     backend::tag::COMMAND_COMPLETE if self.awaits_command() => self.inspect_command(body),
                     backend::tag::ERROR_RESPONSE => {
@@ -203,6 +220,7 @@ impl Relay<'_> {
 
     fn ready_for_query(&mut self, ready: ReadyForQuery) -> ServerEvent {
         let event = self.state.tracker.ready_for_query(ready.status);
+        self.listen_ready(ready.status);
         self.statements_ready();
         self.observe_ready(ready.status);
         self.kernel_answered();

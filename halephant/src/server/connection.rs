@@ -31,6 +31,8 @@ pub struct ServerConnection {
     pub cancel: Arc<CancelTarget>,
     /// The session may hold state of its last client: it must be reset before anybody else gets it.
     pub dirty: bool,
+    /// It may listen on channels that its last client wanted.
+    pub listening: bool,
     /// A query may still be running: closing cancels it.
     pub busy: bool,
 }
@@ -55,6 +57,7 @@ impl ServerConnection {
             reported,
             cancel: Arc::new(cancel),
             dirty: false,
+            listening: false,
             busy: false,
         }
     }
@@ -141,6 +144,14 @@ impl ServerConnection {
         self.applied = SessionParameters::default();
         self.copies.clear();
         self.dirty = false;
+        self.listening = false;
+        Ok(())
+    }
+
+    /// Listens on nothing any more.
+    pub async fn unlisten(&mut self) -> Result<(), QueryError> {
+        self.command("UNLISTEN *").await?;
+        self.listening = false;
         Ok(())
     }
 

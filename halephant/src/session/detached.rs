@@ -55,12 +55,16 @@ impl Session {
         Poll::Ready(Detached::Ended(end))
     }
 
-    /// Writes what is pending, and reads. `false`: the client is gone.
+    /// Writes what is pending and the notifications that have come, and reads. `false`: the client is gone.
     fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
-        if ready!(self.client.poll_flush(cx)).is_err() {
-            return Poll::Ready(false);
+        loop {
+            if ready!(self.client.poll_flush(cx)).is_err() {
+                return Poll::Ready(false);
+            }
+            if !self.client.poll_mail(cx) || self.client.out.is_empty() {
+                return self.client.poll_fill(cx);
+            }
         }
-        self.client.poll_fill(cx)
     }
 
     /// Works through what is held. `None`: more has to be read.

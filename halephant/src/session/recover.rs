@@ -23,7 +23,7 @@ const PARAMETER_STATUS_BYTES_MAX: u32 = 64 * 1024;
 /// Hands a clean connection back; one that a cancel is on its way to stays until the cancel has landed.
 pub(super) fn give_back(mut lease: Lease) {
     let connection = lease.connection();
-    if !connection.dirty && !connection.cancel.is_in_flight() {
+    if !connection.dirty && !connection.listening && !connection.cancel.is_in_flight() {
         lease.checkin();
         return;
     }
@@ -116,6 +116,8 @@ async fn reset(connection: &mut ServerConnection, status: TransactionStatus) -> 
     }
     if connection.dirty {
         connection.reset().await?;
+    } else if connection.listening {
+        connection.unlisten().await?;
     }
     Ok(())
 }

@@ -119,6 +119,7 @@ impl Stage {
         let client = Client {
             trace: None,
             clock: Clock::new(self.pool.settings().client_timeouts),
+            listening: None,
             stream: Stream::Tcp(ours),
             held: BytesMut::new(),
             out: BytesMut::new(),

@@ -29,6 +29,12 @@ pub const ALL: &[Instrument] = &[
     SPLICED_SESSIONS,
     SPLICED_RECLAIMS,
     SPLICED_STALLS,
+    NOTIFY_CONNECTIONS,
+    NOTIFY_SUBSCRIPTIONS,
+    NOTIFY_RECEIVED,
+    NOTIFY_DELIVERED,
+    NOTIFY_DROPPED,
+    NOTIFY_GAPS,
 ];
 
 const fn instrument(
@@ -171,4 +177,40 @@ pub(super) const SPLICED_STALLS: Instrument = instrument(
     "{stall}",
     Counter,
     "Directions that came back from the kernel because their receiver did not keep up",
+);
+pub(in crate::overview) const NOTIFY_CONNECTIONS: Instrument = instrument(
+    "halephant.notify.connections",
+    "{connection}",
+    UpDownCounter,
+    "Connections that listen for clients of pools with listen_mode = multiplex",
+);
+pub(in crate::overview) const NOTIFY_SUBSCRIPTIONS: Instrument = instrument(
+    "halephant.notify.subscriptions",
+    "{subscription}",
+    UpDownCounter,
+    "Clients that are listened for, counted once for each of their channels",
+);
+pub(in crate::overview) const NOTIFY_RECEIVED: Instrument = instrument(
+    "halephant.notify.received",
+    "{notification}",
+    Counter,
+    "Notifications that came from servers",
+);
+pub(in crate::overview) const NOTIFY_DELIVERED: Instrument = instrument(
+    "halephant.notify.delivered",
+    "{notification}",
+    Counter,
+    "Notifications that were passed on, counted once for each client",
+);
+pub(in crate::overview) const NOTIFY_DROPPED: Instrument = instrument(
+    "halephant.notify.dropped",
+    "{notification}",
+    Counter,
+    "Notifications that were not kept for a client that did not take those before",
+);
+pub(in crate::overview) const NOTIFY_GAPS: Instrument = instrument(
+    "halephant.notify.gaps",
+    "{gap}",
+    Counter,
+    "Warnings to clients that notifications on a channel may have been lost, by reason",
 );

@@ -1,0 +1,378 @@
+//! One client's part: what it listens on, what it is about to, and the notifications that wait for it.
+
+use super::channel::Channel;
+use super::listener::{InForce, ListenError, Listener, Origin};
+use super::mailbox::{Mailbox, Verdict};
+use super::registry::Listeners;
+use super::script::Script;
+use super::subscriptions::Subscriptions;
+use bytes::BytesMut;
+use halephant_protocol::backend::TransactionStatus;
+use std::collections::{BTreeSet, HashMap};
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
+use tokio::sync::oneshot;
+use tokio::time::Sleep;
+
+/// Channels that one client may listen on.
+pub const CHANNELS_MAX: usize = 10_000;
+/// Portals, and statements of its own on a server connection, that are remembered for what they do.
+const SCRIPTS_MAX: usize = 1_000;
+/// Notifications that are given to a client at a time.
+const TAKEN_BYTES: usize = 64 * 1024;
+/// How long an answer is held back for the notifications of its transaction.
+const BARRIER_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Why a LISTEN is refused by us.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    #[error("too many channels for one client")]
+    TooMany,
+    #[error("no connection listens for this client: it could not be had in time")]
+    Timeout,
+    #[error("no connection listens for this client: {0}")]
+    Listener(ListenError),
+}
+
+/// Wanted channels that the listener does not listen on yet.
+#[derive(Debug)]
+struct Reservation {
+    channels: Vec<Channel>,
+    waiting: Vec<InForce>,
+    deadline: Pin<Box<Sleep>>,
+}
+
+impl Reservation {
+    /// Ready once all of them are in force, or one of them will not be. Cancel safe.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Refusal>> {
+        while let Some(next) = self.waiting.last_mut() {
+            match Pin::new(next).poll(cx) {
+                Poll::Ready(Ok(Ok(()))) => drop(self.waiting.pop()),
+                Poll::Ready(Ok(Err(error))) => return Poll::Ready(Err(Refusal::Listener(error))),
+                Poll::Ready(Err(_)) => return Poll::Ready(Err(Refusal::Timeout)),
+                Poll::Pending => {
+                    return self.deadline.as_mut().poll(cx).map(|()| Err(Refusal::Timeout));
+                }
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// Whether notifications of a transaction are awaited before it is answered.
+#[derive(Debug, Default)]
+enum Barrier {
+    #[default]
+    None,
+    Awaited {
+        reached: oneshot::Receiver<()>,
+        deadline: Pin<Box<Sleep>>,
+    },
+    /// The next ReadyForQuery may pass.
+    Reached,
+}
+
+/// The listener that a client is subscribed to, and where its notifications wait.
+#[derive(Debug)]
+struct Link {
+    listener: Arc<Listener>,
+    mailbox: Arc<Mailbox>,
+    /// Channels that it is subscribed to: those that are in force, and those that may come to be.
+    reserved: BTreeSet<Channel>,
+}
+
+/// Of every client of a pool that multiplexes.
+pub struct Listening {
+    listeners: Arc<Listeners>,
+    pub subscriptions: Subscriptions,
+    link: Option<Link>,
+    reservation: Option<Reservation>,
+    barrier: Barrier,
+    /// A statement that sends notifications is under way.
+    notifies: bool,
+    /// Channels came into force, and what waits may be for them.
+    changed: bool,
+    /// Something is under way that may commit.
+    committing: bool,
+    /// What portals do when they are executed.
+    portals: HashMap<Box<[u8]>, Arc<Script>>,
+    /// What statements do, by their names.
+    statements: HashMap<Box<[u8]>, Arc<Script>>,
+    /// What the message that is looked at will do.
+    next: Option<Arc<Script>>,
+}
+
+impl fmt::Debug for Listening {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Listening").field("subscriptions", &self.subscriptions).finish_non_exhaustive()
+    }
+}
+
+impl Listening {
+    pub fn new(listeners: Arc<Listeners>) -> Self {
+        Self {
+            listeners,
+            subscriptions: Subscriptions::default(),
+            link: None,
+            reservation: None,
+            barrier: Barrier::None,
+            notifies: false,
+            changed: false,
+            committing: false,
+            portals: HashMap::new(),
+            statements: HashMap::new(),
+            next: None,
+        }
+    }
+
+    /// Remembers what a statement does. `false`: there is no room for those of its own that a client has on its server
+    /// connection (`own`).
+    pub fn parsed(&mut self, name: &[u8], script: Option<Script>, own: bool) -> bool {
+        let script = script.map(Arc::new);
+        if !own && self.statements.len() >= SCRIPTS_MAX {
+            self.statements.clear();
+        }
+        set(&mut self.statements, name, script)
+    }
+
+    /// What a statement does that went under this name.
+    pub fn statement(&self, name: &[u8]) -> Option<Arc<Script>> {
+        self.statements.get(name).cloned()
+    }
+
+    /// Remembers what a portal does. `false`: there is no room.
+    pub fn bound(&mut self, portal: &[u8], script: Option<Arc<Script>>) -> bool {
+        set(&mut self.portals, portal, script)
+    }
+
+    /// Whether any portal does something that matters.
+    pub fn has_portals(&self) -> bool {
+        !self.portals.is_empty()
+    }
+
+    pub fn portal(&self, portal: &[u8]) -> Option<Arc<Script>> {
+        self.portals.get(portal).cloned()
+    }
+
+    /// The next message is looked at.
+    pub fn look(&mut self) {
+        self.next = None;
+    }
+
+    /// A statement is about to be sent. `Ok(false)`: not before [`Self::poll_reserved`] is ready.
+    pub fn reserve(
+        &mut self,
+        script: Arc<Script>,
+        wait: Duration,
+        origin: impl FnOnce() -> Origin,
+    ) -> Result<bool, Refusal> {
+        if script.channels().next().is_some() {
+            let link = self.link.get_or_insert_with(|| Link {
+                listener: self.listeners.of(origin()),
+                mailbox: Arc::default(),
+                reserved: BTreeSet::new(),
+            });
+            let is_new = |channel: &&Channel| !link.reserved.contains(*channel);
+            let channels: Vec<Channel> = script.channels().filter(is_new).cloned().collect();
+            if link.reserved.len() + channels.len() > CHANNELS_MAX {
+                return Err(Refusal::TooMany);
+            }
+            let mut waiting = Vec::new();
+            for channel in &channels {
+                // A text may name a channel twice.
+                if link.reserved.insert(channel.clone()) {
+                    waiting.extend(link.listener.subscribe(channel, &link.mailbox));
+                }
+            }
+            if !waiting.is_empty() {
+                let deadline = Box::pin(tokio::time::sleep(wait));
+                self.reservation = Some(Reservation { channels, waiting, deadline });
+                return Ok(false);
+            }
+        }
+        self.next = Some(script);
+        Ok(true)
+    }
+
+    /// As [`Self::reserve`], of a statement whose channels the listener does not have to listen on.
+    pub fn pass(&mut self, script: Arc<Script>) {
+        self.next = Some(script);
+    }
+
+    /// Whether a statement waits for its channels.
+    pub fn is_reserving(&self) -> bool {
+        self.reservation.is_some()
+    }
+
+    /// Ready once the statement that waits may be looked at again.
+    pub fn poll_reserved(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Refusal>> {
+        let Some(reservation) = &mut self.reservation else { return Poll::Ready(Ok(())) };
+        let result = ready!(reservation.poll(cx));
+        if let (Some(Reservation { channels, .. }), Err(_), Some(link)) =
+            (self.reservation.take(), &result, &mut self.link)
+        {
+            for channel in &channels {
+                link.reserved.remove(channel);
+                link.listener.unsubscribe(channel, &link.mailbox);
+            }
+        }
+        Poll::Ready(result)
+    }
+
+    /// A message goes to the server, which a ReadyForQuery will answer if it is `ready`; `may_commit`: it may end a
+    /// transaction. Returns whether the server connection may listen on something after it.
+    pub fn sent(&mut self, may_commit: bool, ready: bool) -> bool {
+        let mut listens = false;
+        if let Some(script) = self.next.take() {
+            listens = script.channels().next().is_some();
+            self.notifies |= script.notifies;
+            script.commands.iter().for_each(|command| self.subscriptions.announce(command.clone()));
+        }
+        if may_commit && !self.committing {
+            self.committing = true;
+            // What came before cannot be meant for channels that were not listened on yet.
+            if let Some(link) = &self.link
+                && link.reserved.iter().any(|channel| !self.subscriptions.is_active(channel))
+            {
+                link.mailbox.retain(|channel| self.subscriptions.is_active(channel));
+            }
+        }
+        if ready {
+            self.subscriptions.asked_for_ready();
+        }
+        listens
+    }
+
+    /// CommandComplete came with this tag.
+    pub fn completed(&mut self, tag: &[u8]) {
+        self.changed |= self.subscriptions.completed(tag);
+    }
+
+    /// ReadyForQuery came, after which the server owes `owed` more; `settled`: nothing else is under way either.
+    pub fn ready(&mut self, status: TransactionStatus, owed: u32, settled: bool) {
+        self.changed |= self.subscriptions.ready(status, owed);
+        self.barrier = Barrier::None;
+        if owed == 0 {
+            self.committing = false;
+        }
+        if settled && status == TransactionStatus::Idle {
+            self.notifies = false;
+            self.portals.clear();
+            self.release();
+        }
+    }
+
+    /// Gives up channels that will not come into force.
+    fn release(&mut self) {
+        if self.reservation.is_some() || self.subscriptions.is_open() || self.next.is_some() {
+            return;
+        }
+        let Some(link) = &mut self.link else { return };
+        if link.reserved.len() != self.subscriptions.active().count()
+            || !link.reserved.iter().all(|channel| self.subscriptions.is_active(channel))
+        {
+            link.reserved.retain(|channel| {
+                let active = self.subscriptions.is_active(channel);
+                if !active {
+                    link.listener.unsubscribe(channel, &link.mailbox);
+                }
+                active
+            });
+        }
+        if link.reserved.is_empty() {
+            self.link = None;
+        }
+    }
+
+    /// Whether a ReadyForQuery that ends a transaction has to wait for [`Self::poll_barrier`]: notifications that the
+    /// transaction sent to its own session are on their way.
+    pub fn needs_barrier(&mut self) -> bool {
+        if self.notifies
+            && matches!(self.barrier, Barrier::None)
+            && let Some(reached) = self.link.as_ref().and_then(|link| link.listener.barrier())
+        {
+            let deadline = Box::pin(tokio::time::sleep(BARRIER_TIMEOUT));
+            self.barrier = Barrier::Awaited { reached, deadline };
+        }
+        self.awaits_barrier()
+    }
+
+    pub fn awaits_barrier(&self) -> bool {
+        matches!(self.barrier, Barrier::Awaited { .. })
+    }
+
+    /// Ready when it may pass. Cancel safe.
+    pub fn poll_barrier(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Barrier::Awaited { reached, deadline } = &mut self.barrier else { return Poll::Ready(()) };
+        if Pin::new(reached).poll(cx).is_pending() {
+            ready!(deadline.as_mut().poll(cx));
+        }
+        self.barrier = Barrier::Reached;
+        Poll::Ready(())
+    }
+
+    /// The task to wake when notifications come.
+    pub fn register(&self, waker: &Waker) {
+        if let Some(link) = &self.link {
+            link.mailbox.register(waker);
+        }
+    }
+
+    /// Whether there may be something to take.
+    pub fn has_mail(&self) -> bool {
+        self.link.as_ref().is_some_and(|link| self.changed || link.mailbox.is_filled())
+    }
+
+    /// Appends notifications, between two messages and outside of a transaction. `encoding`: the client's.
+    pub fn take(&mut self, encoding: Option<&str>, out: &mut BytesMut) {
+        self.changed = false;
+        let Some(link) = &self.link else { return };
+        let ascii_only = encoding != Some(link.listener.encoding());
+        let taken = link.mailbox.take(TAKEN_BYTES, ascii_only, out, |channel| {
+            if self.subscriptions.is_active(channel) {
+                Verdict::Deliver
+            } else if self.subscriptions.is_wanted(channel) {
+                Verdict::Keep
+            } else {
+                Verdict::Drop
+            }
+        });
+        link.listener.count(&taken);
+    }
+
+    /// Whether notifications on this channel come from the listener, now or soon.
+    pub fn is_reserved(&self, channel: &[u8]) -> bool {
+        self.link.as_ref().is_some_and(|link| link.reserved.contains(channel))
+    }
+
+    /// The encoding of the channels' names, where it is settled.
+    pub fn encoding(&self) -> Option<&str> {
+        self.link.as_ref().map(|link| link.listener.encoding())
+    }
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        if let Some(link) = &self.link {
+            link.reserved.iter().for_each(|channel| link.listener.unsubscribe(channel, &link.mailbox));
+        }
+    }
+}
+
+fn set(scripts: &mut HashMap<Box<[u8]>, Arc<Script>>, name: &[u8], script: Option<Arc<Script>>) -> bool {
+    match script {
+        Some(script) if scripts.len() < SCRIPTS_MAX || scripts.contains_key(name) => {
+            scripts.insert(name.into(), script);
+            true
+        }
+        Some(_) => false,
+        None => {
+            scripts.remove(name);
+            true
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! Messages of the client that do not reach the server: they are refused in its place.
+//!
+//! The server has to see that something failed, or its transaction would go on while the client believes it aborted,
+//! and a pipeline would get out of step. So the message is replaced by one that fails for sure, and the error that it
+//! leads to is replaced by ours.
+
+use super::{Relay, read_only};
+use crate::notify;
+use bytes::BytesMut;
+use halephant_protocol::SqlState;
+use halephant_protocol::backend::{self, ErrorReport};
+use halephant_protocol::frame::{HEADER_BYTES, Header};
+use halephant_protocol::frontend::{Execute, Parse, Query, tag};
+
+/// In every replaced message and in the error that it leads to: not an integer, and not what anybody sends.
+const MARK: &str = "halephant: refused ";
+/// No error of the mark's is longer.
+const MARKED_BYTES_MAX: u32 = 8 * 1024;
+
+/// Why a message is refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Reason {
+    ReadOnly,
+    Listen(notify::Refusal),
+}
+
+impl Reason {
+    fn report(&self) -> ErrorReport {
+        match self {
+            Self::ReadOnly => read_only::report(),
+            Self::Listen(refusal) => listen_report(refusal),
+        }
+    }
+}
+
+fn listen_report(refusal: &notify::Refusal) -> ErrorReport {
+    use notify::Refusal::{Listener, Timeout, TooMany};
+    let (sqlstate, hint) = match refusal {
+        TooMany => {
+            (SqlState::PROGRAM_LIMIT_EXCEEDED, "Use one channel for more, and tell them apart by payload.")
+        }
+        Timeout | Listener(_) => (
+            SqlState::CANNOT_CONNECT_NOW,
+            "LISTEN works again as soon as the primary takes a connection for it.",
+        ),
+    };
+    ErrorReport::error(sqlstate, refusal.to_string()).hint(hint)
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Refused {
+    /// Size of the message that is next in the client's input and is to be replaced, and why.
+    next: Option<(usize, Reason)>,
+    /// Why messages were replaced; their errors name a reason by its place.
+    reasons: Vec<Reason>,
+}
+
+/// Different reasons that are remembered for one server connection; a further one is told in the words of the last.
+const REASONS_MAX: usize = 16;
+
+impl Relay<'_> {
+    /// The message at the front of the input, of so many bytes, is to be refused.
+    pub(super) fn refuse_next(&mut self, message_bytes: usize, reason: Reason) {
+        self.state.refused.next = Some((message_bytes, reason));
+    }
+
+    /// The client's input begins with a message that [`replace_refused`](Self::replace_refused) is to replace.
+    pub(super) fn has_refused(&self) -> bool {
+        self.state.refused.next.is_some()
+    }
+
+    /// Sends what fails in place of a refused message at the front of `input`. Returns the size of the refused one.
+    pub(super) fn replace_refused(&mut self, input: &[u8]) -> Option<usize> {
+        let (refused, reason) = self.state.refused.next.take()?;
+        let header = input.first().copied()?;
+        let name = input.get(HEADER_BYTES..refused)?.split(|&byte| byte == 0).next().unwrap_or_default();
+        let mark = self.state.refused.mark(reason);
+        let query = format!("SELECT CAST('{mark}' AS pg_catalog.int4)");
+        let out = &mut self.state.to_server;
+        let encoded = match header {
+            tag::PARSE => {
+                Parse { statement: name, query: query.as_bytes(), parameter_types: Default::default() }
+                    .encode(out)
+            }
+            // There is no portal of that name.
+            tag::EXECUTE => Execute { portal: mark.as_bytes(), rows_max: 0 }.encode(out),
+            _ => Query { query: query.as_bytes() }.encode(out),
+        };
+        // Neither a name that the client could send nor our own text holds a NUL.
+        encoded.ok()?;
+        self.state.forwarded = true;
+        self.track_client(header);
+        self.lease.connection().busy = true;
+        Some(refused)
+    }
+
+    /// Bytes of an ErrorResponse that must be there to know whether it is the answer to a replaced message.
+    pub(super) fn refusal_bytes(&self, header: Header) -> u32 {
+        let may_be = !self.state.refused.reasons.is_empty() && header.body_bytes <= MARKED_BYTES_MAX;
+        if may_be { header.body_bytes } else { 0 }
+    }
+
+    /// The error that the client gets in place of the server's, if that answers a replaced message. `body`: as much as
+    /// [`refusal_bytes`](Self::refusal_bytes) asks for.
+    pub(super) fn refusal(&self, header: Header, body: &[u8]) -> Option<BytesMut> {
+        if header.tag != backend::tag::ERROR_RESPONSE
+            || self.state.swallowing
+            || self.refusal_bytes(header) == 0
+        {
+            return None;
+        }
+        let number = memchr::memmem::find(body, MARK.as_bytes())? + MARK.len();
+        let digits = body[number..].split(|byte| !byte.is_ascii_digit()).next()?;
+        let number: usize = std::str::from_utf8(digits).ok()?.parse().ok()?;
+        let mut out = BytesMut::new();
+        self.state.refused.reasons.get(number)?.report().encode_error(&mut out);
+        Some(out)
+    }
+}
+
+impl Refused {
+    fn mark(&mut self, reason: Reason) -> String {
+        let known = self.reasons.iter().position(|known| *known == reason);
+        let number = known.unwrap_or_else(|| {
+            self.reasons.truncate(REASONS_MAX - 1);
+            self.reasons.push(reason);
+            self.reasons.len() - 1
+        });
+        format!("{MARK}{number}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_have_numbers() {
+        let mut refused = Refused::default();
+        let listen =
+            |text: &str| Reason::Listen(notify::Refusal::Listener(notify::ListenError::Refused(text.into())));
+        assert_eq!(refused.mark(Reason::ReadOnly), "halephant: refused 0");
+        assert_eq!(refused.mark(listen("a")), "halephant: refused 1");
+        assert_eq!(refused.mark(Reason::ReadOnly), "halephant: refused 0");
+        for number in 0..2 * REASONS_MAX {
+            let mark = refused.mark(listen(&number.to_string()));
+            assert_eq!(mark, format!("halephant: refused {}", (number + 2).min(REASONS_MAX - 1)));
+        }
+        assert_eq!(refused.reasons.len(), REASONS_MAX);
+    }
+}
