@@ -16,7 +16,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
 /// How the connection calls itself in `pg_stat_activity`.
@@ -33,6 +33,8 @@ const SILENCE: Duration = Duration::from_secs(15);
 const LINGER: Duration = Duration::from_secs(10);
 const BACK_OFF_MIN: Duration = Duration::from_millis(100);
 const BACK_OFF_MAX: Duration = Duration::from_secs(5);
+/// Pauses are not cut shorter than this.
+const PAUSE_MIN: Duration = Duration::from_millis(500);
 
 #[derive(Debug, thiserror::Error)]
 enum ListenerError {
@@ -84,9 +86,17 @@ pub(super) async fn run(listener: Arc<Listener>) {
         }
         listener.origin.cluster.refresh();
         wait = if began.elapsed() > BACK_OFF_MAX { BACK_OFF_MIN } else { (2 * wait).min(BACK_OFF_MAX) };
-        // A node that takes on another role may be the one that is waited for.
-        let jitter = rand::random_range(0.5..=1.0);
-        let _ = tokio::time::timeout(wait.mul_f64(jitter), changes.changed()).await;
+        pause(&listener, wait.mul_f64(rand::random_range(0.5..=1.0)), &mut changes).await;
+    }
+}
+
+/// Waits before the next attempt: less where somebody begins to wait for it, or a node may have become what is looked for.
+async fn pause(listener: &Listener, wait: Duration, changes: &mut watch::Receiver<u64>) {
+    tokio::time::sleep(wait.min(PAUSE_MIN)).await;
+    tokio::select! {
+        () = tokio::time::sleep(wait.saturating_sub(PAUSE_MIN)) => {}
+        () = listener.work.notified() => {}
+        _ = changes.changed() => {}
     }
 }
 

@@ -1,3 +1,5 @@
+//! The channels of random transactions beside those of a model.
+
 use super::*;
 use TransactionStatus::{Failed, Idle, InTransaction};
 use proptest::prelude::*;
