@@ -11,6 +11,7 @@ pub mod notify;
 pub mod overview;
 pub mod pool;
 pub mod prepared;
+pub mod privileges;
 pub mod proxy;
 pub mod relay;
 pub mod reload;

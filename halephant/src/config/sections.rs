@@ -11,6 +11,7 @@ use super::problem::Problem;
 use super::tls;
 use crate::admin::AdminSettings;
 use crate::net::ListenAddress;
+use crate::privileges::PrivilegeSettings;
 use crate::proxy::settings::ServerSettings;
 use crate::splice::policy::Policy;
 use crate::splice::settings::{SpliceMode, SpliceSettings};
@@ -61,6 +62,7 @@ pub(super) fn server(server: &mut Table<'_>) -> (Result<ServerSettings, Reported
     let max_client_connections_per_address =
         server.integer("max_client_connections_per_address", 0, 0..=CLIENTS_MAX);
     let max_prepared_statements = server.integer("max_prepared_statements", 0, 0..=PREPARED_STATEMENTS_MAX);
+    let privileges = privileges(server);
     let tls = server.table("tls", tls::client_leg);
     let settings = || {
         Ok(ServerSettings {
@@ -76,9 +78,22 @@ pub(super) fn server(server: &mut Table<'_>) -> (Result<ServerSettings, Reported
             max_client_connections_per_address: max_client_connections_per_address?,
             max_prepared_statements: max_prepared_statements?,
             tls: tls?,
+            privileges: privileges?,
         })
     };
     (settings(), Inherited { checkout_timeout, client_login_timeout })
+}
+
+/// Whether there is such a user shows when the process starts: a file is checked on other machines, too.
+fn privileges(server: &mut Table<'_>) -> Result<PrivilegeSettings, Reported> {
+    let user = server.optional("user", "the user that starts it", Label);
+    let group = server.optional("group", "the user's own", Label);
+    let seccomp = server.boolean("seccomp", false);
+    let (user, group) = (user?, group?);
+    if user.is_none() && group.is_some() {
+        return Err(server.wrong_at("user", Problem::NeededWith("group")));
+    }
+    Ok(PrivilegeSettings { user, group, seccomp: seccomp? })
 }
 
 /// Unix sockets without a port of their own have the one of the first TCP address, as PostgreSQL's have.

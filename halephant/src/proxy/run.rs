@@ -13,6 +13,7 @@ use crate::auth::pgpass::PgPassError;
 use crate::cancel::{Sessions, Signal};
 use crate::net::{ListenAddress, raise_descriptor_limit};
 use crate::overview::instruments;
+use crate::privileges::{self, PrivilegeError};
 use crate::splice::policy::Policy;
 use crate::splice::settings::SpliceSettings;
 use crate::splice::{Splice, SpliceError, chain};
@@ -43,6 +44,8 @@ pub enum RunError {
     Bind { address: ListenAddress, source: io::Error },
     #[error("could not start a worker: {0}")]
     Worker(#[source] io::Error),
+    #[error(transparent)]
+    Privileges(#[from] PrivilegeError),
     #[error(transparent)]
     Admin(#[from] AdminError),
     #[error(transparent)]
@@ -92,6 +95,9 @@ pub async fn run(config: Config, mut events: impl Source, reread: impl Reread) -
     let splice = start_splice(config.ebpf.clone(), &listen).await?;
     let listeners = Listeners::bind(&listen, count, config.server.socket_mode)?;
     let admin = Admin::bind(&config.admin)?;
+    // Workers are started with what is left.
+    privileges::give_up(&config.server.privileges, splice.is_some())?;
+    let confined = config.server.privileges.seccomp.then_some(splice.is_some());
     let threads = Threads::start(count).map_err(RunError::Worker)?;
     let mut otlp = Otlp::start(&config.otel)?;
     let tracer = otlp.as_ref().map(Otlp::tracer).unwrap_or_default();
@@ -108,6 +114,9 @@ pub async fn run(config: Config, mut events: impl Source, reread: impl Reread) -
         tokio::spawn(admin.serve(Arc::new(View(Arc::clone(&live)))));
     }
     let accepting = listeners.accept(&live, &threads.workers);
+    if let Some(kernel_path) = confined {
+        privileges::seccomp::confine(kernel_path)?;
+    }
     let listen = listen.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     tracing::info!(listen, workers = count, "ready");
     service::ready();

@@ -4,6 +4,7 @@ use crate::admin::AdminSettings;
 use crate::auth::settings::AuthSettings;
 use crate::net::ListenAddress;
 use crate::pool::settings::PoolSettings;
+use crate::privileges::PrivilegeSettings;
 use crate::server::settings::NodeSettings;
 use crate::splice::settings::SpliceSettings;
 use crate::telemetry::settings::{LoggingSettings, OtelSettings};
@@ -57,4 +58,5 @@ pub struct ServerSettings {
     /// Distinct prepared statements kept over all pools; 0 means no limit.
     pub max_prepared_statements: usize,
     pub tls: ClientLeg,
+    pub privileges: PrivilegeSettings,
 }

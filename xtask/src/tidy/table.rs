@@ -21,6 +21,7 @@ pub const MODULES: &[Module] = &[
     module(2, "secret"),
     module(2, "telemetry"),
     module(2, "net"),
+    module(2, "privileges"),
     module(2, "sql"),
     module(2, "tls"),
     module(2, "worker"),
