@@ -3,6 +3,7 @@
 //! Whole runs of messages are written straight from the read buffer. A direction is read only when what it read before
 //! has been written, so a slow reader holds back its sender and at most one read's worth of bytes is kept.
 
+mod block;
 pub mod clock;
 mod inspect;
 mod kernel;
@@ -29,6 +30,7 @@ use crate::server::error::ServerError;
 use crate::server::parameters::{ReportedParameters, SessionParameters};
 use crate::splice::{Direction, Splice};
 use crate::wire::{Stream, with_scratch};
+pub use block::{begins_transaction, transaction_report};
 use bytes::{Buf, BytesMut};
 pub use clock::{Clock, Expired, Phase};
 use halephant_protocol::frame::FrameError;
@@ -113,6 +115,8 @@ pub enum RelayEnd {
     NodeLost,
     /// Bytes that the kernel has taken did not arrive in order, or not in time: both connections are of no more use.
     KernelFault,
+    /// A transaction block that was not seen coming, in statement mode.
+    Transaction,
     /// The client did one thing for longer than its pool allows.
     TimedOut(Phase),
 }
@@ -121,7 +125,16 @@ pub enum RelayEnd {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Release {
     AtTransactionEnd,
+    /// As `AtTransactionEnd`, and the client's next statement waits for its turn.
+    AtStatementEnd,
     AtSessionEnd,
+}
+
+impl Release {
+    /// Others get the server connection while this session lasts.
+    pub fn is_shared(self) -> bool {
+        self != Self::AtSessionEnd
+    }
 }
 
 /// One client on one server connection.

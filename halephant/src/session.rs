@@ -12,7 +12,7 @@ use crate::cancel::{Registration, Signal};
 use crate::net::Role;
 use crate::pool::settings::PoolMode;
 use crate::pool::{CheckoutError, Lease, Pool, UserIndex};
-use crate::relay::{Client, Relay, RelayEnd, Release};
+use crate::relay::{self, Client, Relay, RelayEnd, Release};
 use crate::route::Access;
 use crate::splice::Splice;
 use detached::Detached;
@@ -104,6 +104,7 @@ impl Session {
     pub async fn run(mut self, mut lease: Option<Lease>) -> SessionEnd {
         let release = match self.pool.settings().mode {
             PoolMode::Transaction => Release::AtTransactionEnd,
+            PoolMode::Statement => Release::AtStatementEnd,
             PoolMode::Session => Release::AtSessionEnd,
         };
         loop {
@@ -191,6 +192,15 @@ impl Session {
             RelayEnd::KernelFault => {
                 recover::recover(lease, state, cut);
                 (SessionEnd::KernelFault, None)
+            }
+            RelayEnd::Transaction => {
+                // Its ReadyForQuery was not counted: the connection is closed, and the block with it.
+                let report = relay::transaction_report();
+                let hint = report.hint.unwrap_or_default();
+                (
+                    SessionEnd::ClientViolation,
+                    Some(ErrorReport::fatal(report.sqlstate, report.message).hint(hint)),
+                )
             }
             RelayEnd::TimedOut(phase) => {
                 let limit = self.client.clock.limit(phase);

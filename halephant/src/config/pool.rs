@@ -10,8 +10,11 @@ use crate::server::settings::{OPTIONS_BYTES_MAX, ParameterSettings};
 use std::time::Duration;
 use toml::de::{DeTable, DeValue};
 
-const MODES: Choice<PoolMode> =
-    Choice(&[("transaction", PoolMode::Transaction), ("session", PoolMode::Session)]);
+const MODES: Choice<PoolMode> = Choice(&[
+    ("transaction", PoolMode::Transaction),
+    ("statement", PoolMode::Statement),
+    ("session", PoolMode::Session),
+]);
 const LISTEN_MODES: Choice<ListenMode> =
     Choice(&[("pin", ListenMode::Pin), ("multiplex", ListenMode::Multiplex)]);
 const MAX_CONNECTIONS_DEFAULT: RoleLimits = RoleLimits { primary: 100, replica: 0 };

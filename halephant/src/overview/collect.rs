@@ -5,7 +5,6 @@ use super::rows::{ClientRow, ClusterRow, NodeRow, PoolRow, QueueRow, ServerRow};
 use crate::cancel::{ClientState, KernelPath, SessionHandle};
 use crate::net::Role;
 use crate::pool::Pool;
-use crate::pool::settings::PoolMode;
 use crate::pool::snapshot::NodeConnections;
 use crate::topology::{Cluster, Node, NodeIndex};
 use std::collections::HashMap;
@@ -81,7 +80,7 @@ pub fn pools(source: &dyn Source) -> Vec<PoolRow> {
                 pool: settings.name.clone(),
                 database: settings.database.clone(),
                 user: user.name.clone(),
-                mode: mode_text(settings.mode),
+                mode: settings.mode.as_str(),
                 clients_active: count(&[ClientState::Active, ClientState::IdleInTransaction]),
                 clients_idle: count(&[ClientState::Idle]),
                 clients_waiting: count(&[ClientState::Waiting]),
@@ -206,13 +205,6 @@ fn sum<'a>(connections: impl Iterator<Item = &'a NodeConnections>) -> NodeConnec
 
 pub(super) fn role_text(role: Option<Role>) -> &'static str {
     role.map_or("unknown", Role::as_str)
-}
-
-fn mode_text(mode: PoolMode) -> &'static str {
-    match mode {
-        PoolMode::Transaction => "transaction",
-        PoolMode::Session => "session",
-    }
 }
 
 fn time_text(time: SystemTime) -> String {

@@ -6,6 +6,7 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum PoolMode {
     Transaction,
+    Statement,
     Session,
 }
 
@@ -65,6 +66,17 @@ pub struct UserSettings {
     pub max_client_connections: u32,
     pub min_connections: RoleLimits,
     pub parameters: ParameterSettings,
+}
+
+impl PoolMode {
+    /// The word in the configuration, the console and the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Transaction => "transaction",
+            Self::Statement => "statement",
+            Self::Session => "session",
+        }
+    }
 }
 
 impl UserSettings {

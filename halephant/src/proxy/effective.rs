@@ -131,7 +131,7 @@ fn pool(settings: &PoolSettings) -> Value {
     };
     json!({
         "database": settings.database,
-        "mode": match settings.mode { PoolMode::Transaction => "transaction", PoolMode::Session => "session" },
+        "mode": settings.mode.as_str(),
         "listen_mode": listen_mode,
         "max_connections": limits(settings.max_connections),
         "idle_timeout": duration(settings.idle_timeout),

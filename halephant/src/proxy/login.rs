@@ -123,7 +123,7 @@ pub async fn log_in(
         return Err(LoginError::ReadOnly { user: request.user.clone() });
     }
     let (known, mut lease) = served.welcomes.learn(&served.pool, user, role, &wanted).await?;
-    if served.pool.settings().mode == PoolMode::Transaction {
+    if served.pool.settings().mode != PoolMode::Session {
         lease.take().into_iter().for_each(Lease::checkin);
     }
     let details = ClientDetails {

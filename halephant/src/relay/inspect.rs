@@ -1,8 +1,8 @@
 //! What a client does to its session in transaction mode: what pins it to its server connection, what ends a pin, and
 //! what is applied to the next connection.
 
+use super::Relay;
 use super::pin::{Consequence, PinReason, Pins, consequence};
-use super::{Relay, Release};
 use crate::server::apply::encode_parameters;
 use crate::server::parameters::SessionParameters;
 use crate::sql::effect::{Discard, Effect, Value};
@@ -95,7 +95,7 @@ impl Relay<'_> {
     pub(super) fn pin(&mut self, reason: PinReason) {
         // What comes behind a statement that ends pins is not ended by it.
         self.state.pending.clear.remove(reason.into());
-        if self.release == Release::AtTransactionEnd && self.state.pins.insert(reason) {
+        if self.release.is_shared() && self.state.pins.insert(reason) {
             tracing::debug!(
                 process_id = self.handle.process_id(),
                 reason = reason.as_str(),

@@ -385,7 +385,7 @@ impl Relay<'_> {
         if prospect.refused || prospect.answers < ANSWERS_BEFORE || splice.is_killed() {
             return;
         }
-        let quiet = (self.may_offer_client() || self.release == Release::AtTransactionEnd)
+        let quiet = (self.may_offer_client() || self.release.is_shared())
             && self.is_server_quiet()
             && self.wants_kernel();
         if !quiet {

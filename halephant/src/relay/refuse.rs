@@ -4,7 +4,7 @@
 //! and a pipeline would get out of step. So the message is replaced by one that fails for sure, and the error that it
 //! leads to is replaced by ours.
 
-use super::{Relay, read_only};
+use super::{Relay, block, read_only};
 use crate::notify;
 use bytes::BytesMut;
 use halephant_protocol::SqlState;
@@ -21,6 +21,8 @@ const MARKED_BYTES_MAX: u32 = 8 * 1024;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Reason {
     ReadOnly,
+    /// A transaction block in statement mode.
+    Block,
     Listen(notify::Refusal),
 }
 
@@ -28,6 +30,7 @@ impl Reason {
     fn report(&self) -> ErrorReport {
         match self {
             Self::ReadOnly => read_only::report(),
+            Self::Block => block::transaction_report(),
             Self::Listen(refusal) => listen_report(refusal),
         }
     }

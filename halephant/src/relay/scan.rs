@@ -3,7 +3,7 @@
 use super::output::Output;
 use super::prepare::Passage;
 use super::track::ServerEvent;
-use super::{Relay, RelayEnd, Release};
+use super::{Relay, RelayEnd};
 use crate::server::error::ServerError;
 use crate::splice::Direction;
 use halephant_protocol::backend::{self, ErrorFields, ParameterStatus, ReadyForQuery};
@@ -39,13 +39,16 @@ impl Relay<'_> {
                 self.state.terminated = true;
                 return None;
             }
+            if !self.pass_statement(header, rest) {
+                return None;
+            }
             if self.state.read_only.enforced && !self.check_read_only(header, rest) {
                 return None;
             }
             if !self.listen_client(header, rest) {
                 return None;
             }
-            if self.release == Release::AtTransactionEnd {
+            if self.release.is_shared() {
                 match self.prepare_client(header, output) {
                     Passage::AsIs => {}
                     Passage::More | Passage::Wait => return None,
@@ -168,7 +171,7 @@ impl Relay<'_> {
 
     fn may_release(&self) -> bool {
         self.state.forwarded
-            && self.release == Release::AtTransactionEnd
+            && self.release.is_shared()
             && self.state.pins.is_empty()
             && self.state.server_body_left == 0
             && self.client.body_left == 0
@@ -182,6 +185,7 @@ impl Relay<'_> {
     fn server_message(&mut self, header: Header, body: &[u8]) -> Option<RelayEnd> {
         let event = match header.tag {
             backend::tag::READY_FOR_QUERY => match ReadyForQuery::parse(body) {
+                Ok(ready) if self.is_block_in_statement_mode(ready) => return Some(RelayEnd::Transaction),
                 Ok(ready) => self.ready_for_query(ready),
                 Err(_) => ServerEvent::OutOfPlace,
             },

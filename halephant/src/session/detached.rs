@@ -3,7 +3,7 @@
 
 use super::{Session, SessionEnd};
 use crate::cancel::Signal;
-use crate::relay::{Client, Expired, Phase};
+use crate::relay::{self, Client, Expired, Phase};
 use crate::wire::with_scratch;
 use bytes::{Buf, BytesMut};
 use halephant_protocol::backend::{ErrorReport, ReadyForQuery, TransactionStatus};
@@ -86,6 +86,10 @@ impl Session {
                 tag::FLUSH | tag::COPY_DATA | tag::COPY_DONE | tag::COPY_FAIL => {}
                 _ if self.skipping => {}
                 _ if self.place_needs_more(header) => break,
+                _ if self.is_refused_block(header) => {
+                    self.refuse_message(&relay::transaction_report());
+                    continue;
+                }
                 _ => return Some(Detached::NeedsServer),
             }
             self.discard_message(header);

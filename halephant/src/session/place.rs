@@ -6,7 +6,7 @@ use crate::cancel::{Registration, Signal};
 use crate::net::Role;
 use crate::pool::Lease;
 use crate::pool::settings::PoolMode;
-use crate::relay::Client;
+use crate::relay::{Client, begins_transaction};
 use crate::route::{AccessMode, first_statement};
 use halephant_protocol::frame::{HEADER_BYTES, Header, parse_frontend_header};
 use halephant_protocol::frontend::tag;
@@ -26,9 +26,17 @@ impl Session {
         self.is_placed_by_text(header) && size <= ROUTED_BYTES_MAX && self.client.held.len() < size
     }
 
+    /// In statement mode, whether the message at the front begins a transaction block.
+    pub(super) fn is_refused_block(&self, header: Header) -> bool {
+        self.pool.settings().mode == PoolMode::Statement
+            && matches!(header.tag, tag::QUERY | tag::PARSE)
+            && text(&self.client.held, header)
+                .is_some_and(|text| begins_transaction(text, self.client.known.dialect()))
+    }
+
     fn is_placed_by_text(&self, header: Header) -> bool {
-        self.access.has_choice()
-            && self.pool.settings().mode == PoolMode::Transaction
+        (self.access.has_choice() || self.pool.settings().mode == PoolMode::Statement)
+            && self.pool.settings().mode != PoolMode::Session
             && matches!(header.tag, tag::QUERY | tag::PARSE)
     }
 

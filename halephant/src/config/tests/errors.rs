@@ -168,7 +168,7 @@ fn console_users() {
 fn words() {
     assert_snapshot!(errors_of(&format!(
         "[logging]\nformat = 'JSON'\nlevel = 'warning'\n[otel]\nquery_text = ''\n[ebpf]\nmode = 'on'\n{LEAST}\
-         [cluster.main.pool.app]\nmode = 'statement'\nlisten_mode = 'drop'\n"
+         [cluster.main.pool.app]\nmode = 'statements'\nlisten_mode = 'drop'\n"
     )));
 }
 
