@@ -13,12 +13,21 @@ pub fn stored(user: &[u8], password: &[u8]) -> Zeroizing<String> {
     text(hash)
 }
 
+/// Whether `text` has the form of [`stored`].
+pub fn is_stored(text: &str) -> bool {
+    inner(text).is_some()
+}
+
+fn inner(stored: &str) -> Option<&str> {
+    stored.strip_prefix("md5").filter(|hash| {
+        hash.len() == HASH_TEXT_BYTES && hash.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+    })
+}
+
 /// The answer to a server's salt, from what it has stored: `md5` and 32 hexadecimal digits. `None` where `stored`
 /// does not have that form.
 pub fn respond_from_stored(stored: &str, salt: [u8; 4]) -> Option<Zeroizing<String>> {
-    let inner = stored.strip_prefix("md5").filter(|hash| {
-        hash.len() == HASH_TEXT_BYTES && hash.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
-    })?;
+    let inner = inner(stored)?;
     let mut hash = [0; HASH_TEXT_BYTES];
     hex(&[inner.as_bytes(), &salt], &mut hash);
     Some(text(hash))

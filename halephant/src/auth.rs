@@ -10,10 +10,11 @@ pub mod pattern;
 pub mod pgpass;
 pub mod records;
 pub mod settings;
+pub mod throttle;
 pub mod verifiers;
 
-pub use exchange::{AuthError, authenticate};
+pub use exchange::{AuthError, ask_cleartext, authenticate, authenticate_md5, check_cleartext};
 pub use method::Method;
 pub use origin::Origin;
 pub use pgpass::PgPass;
-pub use verifiers::{Lookup, VerifierSource, Verifiers};
+pub use verifiers::{Lookup, Stored, VerifierSource, Verifiers};

@@ -1,5 +1,6 @@
 //! The configuration file: TOML in, each owner's settings out, or every mistake in it at once.
 
+mod access;
 mod cluster;
 mod document;
 pub mod error;

@@ -41,6 +41,9 @@ pub trait Source: Send + Sync + 'static {
 
     fn process(&self) -> Arc<ProcessMetrics>;
 
+    /// Entries of the tables that failed logins are throttled by.
+    fn throttle_entries(&self) -> usize;
+
     /// The effective configuration, with the keys of the file; no value of it is a secret.
     fn config(&self) -> serde_json::Value;
 }

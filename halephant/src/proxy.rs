@@ -11,6 +11,7 @@ mod listeners;
 pub mod live;
 mod login;
 mod prober;
+mod prove;
 pub mod reload;
 pub mod run;
 mod service;

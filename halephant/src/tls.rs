@@ -16,7 +16,7 @@ pub mod stream;
 pub mod trust;
 mod verify;
 
-pub use accept::{Acceptor, ClientPeer};
+pub use accept::{Acceptor, ClientCertificate, ClientPeer};
 pub use connect::Connector;
 pub use error::TlsError;
 pub use identity::Identity;

@@ -1,4 +1,10 @@
-//! The SCRAM-SHA-256 exchange with a client.
+//! The exchanges with a client about its password: SCRAM-SHA-256 here, MD5 and cleartext below.
+
+mod clear;
+mod md5;
+
+pub use clear::{ask_cleartext, check_cleartext};
+pub use md5::authenticate_md5;
 
 use crate::wire::{MessageBuffer, ReadError, Stream};
 use bytes::BytesMut;
@@ -14,6 +20,13 @@ use std::io;
 pub enum AuthError {
     #[error("password authentication failed for user \"{user}\"")]
     Failed { user: String },
+    #[error("empty password returned by client")]
+    EmptyPassword,
+    /// Neither a password nor anything that a client could have guessed.
+    #[error("{method} authentication failed for user \"{user}\"")]
+    Method { method: &'static str, user: String },
+    #[error("connection requires a valid client certificate")]
+    NoCertificate,
     #[error("expected an authentication response, got message type {tag}")]
     Unexpected { tag: u8 },
     #[error(transparent)]
@@ -32,7 +45,8 @@ impl AuthError {
     /// What the client is told; a connection that just ended is told nothing.
     pub fn report(&self) -> Option<ErrorReport> {
         let sqlstate = match self {
-            Self::Failed { .. } => SqlState::INVALID_PASSWORD,
+            Self::Failed { .. } | Self::EmptyPassword => SqlState::INVALID_PASSWORD,
+            Self::Method { .. } | Self::NoCertificate => SqlState::INVALID_AUTHORIZATION_SPECIFICATION,
             Self::Unexpected { .. } | Self::Parse(_) | Self::Encode(_) | Self::Read(ReadError::Frame(_)) => {
                 SqlState::PROTOCOL_VIOLATION
             }

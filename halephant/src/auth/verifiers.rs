@@ -1,8 +1,10 @@
-//! SCRAM verifiers as the auth query tells them: cached, fetched once for all who wait, the absent ones remembered
-//! briefly.
+//! What is stored of passwords, as the auth query tells it: cached, fetched once for all who wait, the absent ones
+//! remembered briefly.
 
+use crate::secret::Secret;
+use halephant_protocol::md5;
 use halephant_protocol::scram::Verifier;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,27 +18,45 @@ const REMEMBERED_MAX: usize = 100_000;
 /// After a failed login, a verifier younger than this is not fetched again: guessing does not become a load.
 const SUSPECT_AFTER: Duration = Duration::from_secs(1);
 
+/// What a server keeps of a password.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Stored {
+    Scram(Verifier),
+    /// `md5` and 32 hexadecimal digits.
+    Md5(Secret<String>),
+}
+
+impl Stored {
+    /// As `pg_authid.rolpassword` holds it. `None`: neither of the two forms.
+    pub fn parse(text: &str) -> Option<Self> {
+        if md5::is_stored(text) {
+            return Some(Self::Md5(Secret::new(text.to_owned())));
+        }
+        Verifier::parse(text).ok().map(Self::Scram)
+    }
+}
+
 /// What the auth query says of a role.
 #[derive(Clone, Debug)]
 pub enum Lookup {
     Found {
-        verifier: Verifier,
+        stored: Stored,
         valid_until: Option<SystemTime>,
     },
-    /// There is no such role, or nothing that SCRAM can be done with; the reason is for the log.
+    /// There is no such role, or nothing that a password can be checked against; the reason is for the log.
     Absent {
         reason: String,
     },
 }
 
 impl Lookup {
-    /// The verifier, unless its time is over.
-    pub fn usable(&self, now: SystemTime) -> Result<&Verifier, &str> {
+    /// What is stored, unless its time is over.
+    pub fn usable(&self, now: SystemTime) -> Result<&Stored, &str> {
         match self {
             Self::Found { valid_until: Some(until), .. } if *until < now => {
                 Err("the password has expired (VALID UNTIL)")
             }
-            Self::Found { verifier, .. } => Ok(verifier),
+            Self::Found { stored, .. } => Ok(stored),
             Self::Absent { reason } => Err(reason),
         }
     }
@@ -57,6 +77,8 @@ pub trait VerifierSource: Send + Sync {
 pub struct Verifiers {
     source: Arc<dyn VerifierSource>,
     ttl: Duration,
+    /// Those that nobody has to be asked for, by role.
+    configured: BTreeMap<String, Stored>,
     entries: Mutex<HashMap<String, Arc<Entry>>>,
 }
 
@@ -81,8 +103,8 @@ impl std::fmt::Debug for Verifiers {
 }
 
 impl Verifiers {
-    pub fn new(source: Arc<dyn VerifierSource>, ttl: Duration) -> Self {
-        Self { source, ttl, entries: Mutex::default() }
+    pub fn new(source: Arc<dyn VerifierSource>, ttl: Duration, configured: BTreeMap<String, Stored>) -> Self {
+        Self { source, ttl, configured, entries: Mutex::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Arc<Entry>>> {
@@ -91,6 +113,9 @@ impl Verifiers {
 
     /// The verifier of a role; whoever asks while it is being fetched waits for the same answer. Cancel safe.
     pub async fn lookup(&self, role: &str) -> Result<Lookup, FetchError> {
+        if let Some(stored) = self.configured.get(role) {
+            return Ok(Lookup::Found { stored: stored.clone(), valid_until: None });
+        }
         let entry = {
             let mut entries = self.lock();
             if entries.len() >= REMEMBERED_MAX && !entries.contains_key(role) {
@@ -148,7 +173,7 @@ mod tests {
 
     fn verifiers(expected: usize, ttl: Duration) -> (Arc<Source>, Arc<Verifiers>) {
         let source = Arc::new(Source { expected, ..Source::default() });
-        (Arc::clone(&source), Arc::new(Verifiers::new(source, ttl)))
+        (Arc::clone(&source), Arc::new(Verifiers::new(source, ttl, BTreeMap::new())))
     }
 
     /// Lookups on as many threads, each with a runtime of its own.
@@ -226,7 +251,7 @@ mod tests {
     fn an_expired_password_is_not_usable() {
         let verifier = Verifier::mock(&[1; 32], "u", std::num::NonZeroU32::MIN);
         let now = SystemTime::now();
-        let lookup = |valid_until| Lookup::Found { verifier: verifier.clone(), valid_until };
+        let lookup = |valid_until| Lookup::Found { stored: Stored::Scram(verifier.clone()), valid_until };
         assert!(lookup(None).usable(now).is_ok());
         assert!(lookup(Some(now + Duration::from_secs(1))).usable(now).is_ok());
         assert!(lookup(Some(now - Duration::from_secs(1))).usable(now).is_err());

@@ -8,6 +8,7 @@ use super::pool;
 use super::problem::{Problem, Quoted};
 use super::tls;
 use crate::admin::CONSOLE_DATABASE;
+use crate::auth::Stored;
 use crate::auth::settings::AuthSettings;
 use crate::server::settings::NodeSettings;
 use crate::topology::settings::TopologySettings;
@@ -66,7 +67,18 @@ fn node(cluster: &mut Table<'_>) -> Result<NodeSettings, Reported> {
 fn auth(auth: &mut Table<'_>) -> Result<AuthSettings, Reported> {
     let query = auth.text("query", "SELECT usename, passwd FROM pg_shadow WHERE usename = $1", AuthQuery);
     let cache_ttl = auth.text("cache_ttl", "300s", FROM_ZERO);
-    Ok(AuthSettings { query: query?, cache_ttl: cache_ttl? })
+    let password_passthrough = auth.boolean("password_passthrough", false);
+    let verifiers = auth.map("verifiers", |_, value| match value.as_str() {
+        Some(text) if Stored::parse(text).is_some() => Ok(text.to_owned()),
+        _ => Err(Problem::Verifier),
+    });
+    let stored = |(role, text): (String, String)| Some((role, Stored::parse(&text)?));
+    Ok(AuthSettings {
+        query: query?,
+        cache_ttl: cache_ttl?,
+        verifiers: verifiers?.into_iter().filter_map(stored).collect(),
+        password_passthrough: password_passthrough?,
+    })
 }
 
 fn topology(topology: &mut Table<'_>) -> Result<TopologySettings, Reported> {

@@ -1,5 +1,8 @@
 //! What can be wrong with a configuration, one variant per mistake, each saying what would be right.
 
+use crate::auth::hba::HbaError;
+use crate::auth::ident::IdentError;
+use crate::auth::records::Place;
 use crate::net::address::AddressError;
 use crate::pool::settings::RoleLimits;
 use crate::tls::TlsMode;
@@ -59,6 +62,17 @@ pub enum Problem {
     TooLong { bytes: usize, max: usize },
     #[error("does not use $1, the name of the user to look up; write for example {example:?}")]
     NoParameter { example: &'static str },
+    /// The value is not shown: an MD5 hash is as good as the password.
+    #[error("is no verifier; write what PostgreSQL stores, SCRAM-SHA-256$... or md5...")]
+    Verifier,
+    #[error("{0}")]
+    Hba(#[source] HbaError),
+    #[error("{0}")]
+    Ident(#[source] IdentError),
+    #[error("{place}: client certificates can only be checked where server.tls.ca names their authorities")]
+    CertificateWithoutTrust { place: Place },
+    #[error("{place}: there is no map {map} in the file that server.ident names")]
+    NoMap { place: Place, map: Quoted },
     #[error("holds a control character")]
     ControlCharacter,
     #[error("is {0}; it must be permissions in octal such as \"0770\"")]

@@ -1,5 +1,6 @@
 //! The sections of the process as a whole: `[server]`, `[logging]`, `[admin]`, `[otel]` and `[ebpf]`.
 
+use super::access;
 use super::document::Table;
 use super::findings::Reported;
 use super::kind::{
@@ -64,6 +65,7 @@ pub(super) fn server(server: &mut Table<'_>) -> (Result<ServerSettings, Reported
     let max_prepared_statements = server.integer("max_prepared_statements", 0, 0..=PREPARED_STATEMENTS_MAX);
     let privileges = privileges(server);
     let tls = server.table("tls", tls::client_leg);
+    let auth = access::client_auth(server, &tls);
     let settings = || {
         Ok(ServerSettings {
             listen: listen?,
@@ -79,6 +81,7 @@ pub(super) fn server(server: &mut Table<'_>) -> (Result<ServerSettings, Reported
             max_prepared_statements: max_prepared_statements?,
             tls: tls?,
             privileges: privileges?,
+            auth: auth?,
         })
     };
     (settings(), Inherited { checkout_timeout, client_login_timeout })

@@ -33,9 +33,12 @@ fn with_files(text: &str) -> String {
         }
         write(&directory.path().join("root.crt"), &authority.certificate).unwrap();
         write(&directory.path().join("root.crl"), &authority.revoke(&[]).unwrap()).unwrap();
+        write(&directory.path().join("pg_hba.conf"), "hostssl all all all cert map=m").unwrap();
+        write(&directory.path().join("pg_ident.conf"), "m ann app").unwrap();
         directory
     });
-    text.replace("/etc/halephant/tls", FILES.path().to_str().unwrap())
+    let directory = FILES.path().to_str().unwrap();
+    text.replace("/etc/halephant/tls", directory).replace("/etc/halephant/pg_", &format!("{directory}/pg_"))
 }
 
 /// The errors of `text` behind the text itself, for a snapshot.

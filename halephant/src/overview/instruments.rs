@@ -17,9 +17,10 @@ use crate::telemetry::instrument::{Attributes, Family};
 use crate::telemetry::metrics::{Distribution, PoolTotals};
 use crate::topology::{Cluster, NodeIndex};
 use names::{
-    ACCEPTED, CLIENTS, CONNECTIONS, CONNECTIONS_MAX, CREATE_TIME, ERRORS, HEALTHY, LAG, PINS, QUEUE_DEPTH,
-    REFUSED, RELAYED, RELOADS, SPLICED_BYTES, SPLICED_MESSAGES, SPLICED_RECLAIMS, SPLICED_SESSIONS,
-    SPLICED_STALLS, SPLICED_TRANSACTIONS, STATEMENTS, TIMEOUTS, TRANSACTIONS, WAIT_DURATION, WAIT_TIME,
+    ACCEPTED, CLIENTS, CONNECTIONS, CONNECTIONS_MAX, CREATE_TIME, ERRORS, HEALTHY, LAG, LOGIN_FAILURES,
+    LOGINS, PINS, QUEUE_DEPTH, REFUSED, RELAYED, RELOADS, SPLICED_BYTES, SPLICED_MESSAGES, SPLICED_RECLAIMS,
+    SPLICED_SESSIONS, SPLICED_STALLS, SPLICED_TRANSACTIONS, STATEMENTS, THROTTLED, TIMEOUTS, TRANSACTIONS,
+    WAIT_DURATION, WAIT_TIME,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -191,7 +192,7 @@ fn clients(source: &dyn Source) -> Family {
     family
 }
 
-fn process(source: &dyn Source) -> [Family; 3] {
+fn process(source: &dyn Source) -> [Family; 6] {
     let metrics = source.process();
     let mut reloads = Family::new(RELOADS);
     for (outcome, count) in metrics.reloads.totals() {
@@ -203,7 +204,15 @@ fn process(source: &dyn Source) -> [Family; 3] {
     for (limit, count) in metrics.refused.totals() {
         refused.count(vec![("limit", limit.to_owned())], count);
     }
-    [reloads, accepted, refused]
+    let mut logins = Family::new(LOGINS);
+    logins.count(vec![], metrics.logins.total());
+    let mut failures = Family::new(LOGIN_FAILURES);
+    for (reason, count) in metrics.login_failures.totals() {
+        failures.count(vec![("reason", reason.to_owned())], count);
+    }
+    let mut throttled = Family::new(THROTTLED);
+    throttled.count(vec![], source.throttle_entries() as u64);
+    [reloads, accepted, refused, logins, failures, throttled]
 }
 
 /// Of the kernel path; nothing where it was not started.

@@ -2,12 +2,11 @@
 
 use super::cluster::Upstream;
 use super::settings::ClusterConfig;
-use crate::auth::verifiers::{FetchError, FetchFuture, Lookup, VerifierSource};
+use crate::auth::verifiers::{FetchError, FetchFuture, Lookup, Stored, VerifierSource};
 use crate::net::Role;
 use crate::server::query::{QueryError, Row};
 use crate::server::{OpenError, ServerConnection};
 use crate::topology::{Cluster, Node};
-use halephant_protocol::scram::Verifier;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tokio::runtime::Handle;
@@ -145,13 +144,12 @@ fn interpret(rows: &[Row]) -> Lookup {
     let Some(Some(secret)) = row.get(1) else {
         return absent("the auth query returned no password");
     };
-    let verifier = match Verifier::parse(secret) {
-        Ok(verifier) => verifier,
-        Err(_) => return absent("the password is not stored as a SCRAM-SHA-256 verifier"),
+    let Some(stored) = Stored::parse(secret) else {
+        return absent("the password is stored neither as a SCRAM-SHA-256 verifier nor as an MD5 hash");
     };
     match row.get(2).and_then(Option::as_deref).map(parse_valid_until) {
-        None => Lookup::Found { verifier, valid_until: None },
-        Some(Some(until)) => Lookup::Found { verifier, valid_until: until },
+        None => Lookup::Found { stored, valid_until: None },
+        Some(Some(until)) => Lookup::Found { stored, valid_until: until },
         Some(None) => absent("the third column of the auth query is not a time"),
     }
 }

@@ -7,12 +7,9 @@ use crate::auth::{PgPass, Verifiers};
 use crate::net::{BeforeConnect, NodeAddress};
 use crate::secret::Secret;
 use crate::server::settings::{NodeSettings, ParameterSettings};
-use crate::server::{
-    Credentials, KeyCache, LearnedKeys, Login, OpenError, OpenFuture, Opener, ServerConnection, open,
-};
+use crate::server::{Credentials, KeyCache, Login, OpenError, OpenFuture, Opener, ServerConnection, open};
 use crate::topology::Cluster;
 use arc_swap::ArcSwap;
-use halephant_protocol::scram::{ClientKeys, Verifier};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::runtime::Handle;
@@ -54,6 +51,9 @@ impl ClusterState {
     pub fn reconfigured(&self, settings: &ClusterConfig, control: &Handle) -> (Self, Vec<Unwatched>) {
         let added = self.cluster.reconfigure(&settings.node.nodes, settings.topology.clone());
         let before = self.upstream.settings.swap(Arc::new(settings.node.clone()));
+        if !settings.auth.password_passthrough {
+            self.upstream.forget_passwords();
+        }
         let cluster = Arc::clone(&self.cluster);
         let upstream = Arc::clone(&self.upstream);
         let same = self.auth == settings.auth
@@ -79,7 +79,8 @@ fn verifiers(
     control: &Handle,
 ) -> Arc<Verifiers> {
     let admin = AdminConnection::new(settings, Arc::clone(cluster), Arc::clone(upstream), control.clone());
-    Arc::new(Verifiers::new(Arc::new(admin), settings.auth.cache_ttl))
+    let auth = &settings.auth;
+    Arc::new(Verifiers::new(Arc::new(admin), auth.cache_ttl, auth.verifiers.clone()))
 }
 
 /// How the cluster's nodes are logged in to.
@@ -87,8 +88,8 @@ fn verifiers(
 pub struct Upstream {
     pgpass: Arc<PgPass>,
     keys: KeyCache,
-    /// By role: the keys of clients that proved their password to us.
-    learned: Mutex<HashMap<String, LearnedKeys>>,
+    /// By database on the server and role: what clients proved who they are with.
+    learned: Mutex<HashMap<(String, String), Credentials>>,
     settings: ArcSwap<NodeSettings>,
     /// By node: how many more logins of pools may be under way, over all pools.
     logins: Mutex<HashMap<NodeAddress, Arc<Semaphore>>>,
@@ -106,11 +107,20 @@ impl Upstream {
         self.settings.load_full()
     }
 
-    /// Remembers the keys of a client, so that no password has to be stored to log in as its role.
-    pub fn learn(&self, role: &str, verifier: &Verifier, keys: ClientKeys) {
-        let learned =
-            LearnedKeys { keys, salt: verifier.salt().to_vec(), iterations: verifier.iterations().get() };
-        self.learned.lock().unwrap_or_else(PoisonError::into_inner).insert(role.to_owned(), learned);
+    /// Remembers what a client has proved who it is with, so that no password has to be stored to log in as its role to the
+    /// same database. Nobody else's connection is opened with it.
+    pub fn learn(&self, database: &str, role: &str, proof: Credentials) {
+        let mut learned = self.learned.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = learned.entry((database.to_owned(), role.to_owned())).or_default();
+        known.keys = proof.keys.or(known.keys.take());
+        known.md5 = proof.md5.or(known.md5.take());
+        known.password = proof.password.or(known.password.take());
+    }
+
+    /// Passwords in cleartext are kept only as long as they may be passed on.
+    fn forget_passwords(&self) {
+        let mut learned = self.learned.lock().unwrap_or_else(PoisonError::into_inner);
+        learned.values_mut().for_each(|known| known.password = None);
     }
 
     /// Opens a connection without waiting in line.
@@ -139,18 +149,18 @@ impl Upstream {
         self.open_own(node, Login { database, role: user, parameters: &parameters }).await
     }
 
-    /// A password from the password file comes first; learned keys serve where no line matches.
+    /// A password from the password file comes first; what clients brought serves where no line matches.
     fn credentials(&self, node: &NodeAddress, database: &str, role: &str) -> Credentials {
         let lookup = |host: &str| self.pgpass.lookup(host, node.port, database, role);
         let mut password: Option<Secret<Vec<u8>>> = lookup(&node.host);
         if password.is_none() && DEFAULT_SOCKET_DIRECTORIES.contains(&node.host.trim_end_matches('/')) {
             password = lookup("localhost");
         }
-        let keys = match password {
-            Some(_) => None,
-            None => self.learned.lock().unwrap_or_else(PoisonError::into_inner).get(role).cloned(),
-        };
-        Credentials { password, keys }
+        if password.is_some() {
+            return Credentials { password, ..Credentials::default() };
+        }
+        let learned = self.learned.lock().unwrap_or_else(PoisonError::into_inner);
+        learned.get(&(database.to_owned(), role.to_owned())).cloned().unwrap_or_default()
     }
 }
 

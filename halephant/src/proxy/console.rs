@@ -1,11 +1,11 @@
 //! The console's way in, and what its orders lead to.
 
 use super::live::Live;
-use super::login::{LoginError, mock_verifier};
+use super::login::LoginError;
+use super::prove::{self, Account};
 use super::run::{Event, Shutdown};
 use super::source::View;
 use super::state::State;
-use crate::auth::{self, AuthError};
 use crate::cancel::{ClientDetails, Registration, Signal};
 use crate::console::{self, Control, OrderError, Ordered, Rights};
 use crate::overview::Source;
@@ -15,9 +15,8 @@ use crate::startup::StartupRequest;
 use crate::wire::{MessageBuffer, Stream};
 use bytes::BytesMut;
 use halephant_protocol::backend::{Authentication, ParameterStatus, ReadyForQuery, TransactionStatus};
-use halephant_protocol::scram::Verifier;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 /// Longest that RELOAD waits for what came of it.
 const RELOAD_TIMEOUT: Duration = Duration::from_secs(30);
@@ -56,14 +55,11 @@ pub async fn admit(
 ) -> Result<Admitted, LoginError> {
     let gone = || std::io::Error::from(std::io::ErrorKind::NotConnected);
     let open = stream.as_mut().ok_or_else(gone)?;
-    let is_known = rights(&state.config, &request.user).is_some();
-    let verifier = if is_known { find_verifier(state, &request.user).await } else { None };
-    let can_succeed = verifier.is_some();
-    let verifier = verifier.unwrap_or_else(|| mock_verifier(state, &request.user));
-    auth::authenticate(open, buffer, &request.user, verifier, request.end_point()).await?;
-    if !can_succeed {
-        return Err(AuthError::Failed { user: request.user.clone() }.into());
-    }
+    let account = match rights(&state.config, &request.user) {
+        Some(_) => Account::Console,
+        None => Account::Unknown,
+    };
+    prove::Login { state, stream: open, buffer, request, account }.prove().await?;
     let details = ClientDetails {
         origin: Arc::clone(&request.origin),
         user: request.user.clone(),
@@ -83,20 +79,6 @@ pub async fn admit(
     open.write_all(&out).await?;
     let stream = stream.take().ok_or_else(gone)?;
     Ok(Admitted { stream, buffer: std::mem::take(buffer), registration, user: request.user.clone() })
-}
-
-/// From the first cluster that knows the role.
-async fn find_verifier(state: &State, user: &str) -> Option<Verifier> {
-    for cluster in &state.clusters {
-        match cluster.verifiers.lookup(user).await {
-            Ok(lookup) => match lookup.usable(SystemTime::now()) {
-                Ok(verifier) => return Some(verifier.clone()),
-                Err(reason) => tracing::debug!(user, reason, "a cluster does not know a user of the console"),
-            },
-            Err(error) => tracing::warn!(user, %error, "a user of the console cannot be looked up"),
-        }
-    }
-    None
 }
 
 fn rights(config: &Config, user: &str) -> Option<Rights> {

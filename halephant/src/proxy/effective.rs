@@ -1,6 +1,8 @@
 //! The configuration in force as JSON, with the keys of the file: what the admin API and the console show.
 
 use super::settings::{ClusterConfig, Config, ServerSettings};
+use crate::auth::settings::AuthSettings;
+use crate::auth::throttle::ThrottleSettings;
 use crate::pool::settings::{ListenMode, PoolMode, PoolSettings, RoleLimits, UserSettings};
 use crate::splice::settings::SpliceMode;
 use crate::telemetry::settings::{LogFormat, LogLevel, QueryText};
@@ -36,6 +38,9 @@ pub fn effective(config: &Config) -> Value {
             "group": config.server.privileges.group,
             "seccomp": config.server.privileges.seccomp,
             "tls": client_leg(&config.server.tls.settings),
+            "hba": config.server.auth.hba_file,
+            "ident": config.server.auth.ident_file,
+            "throttle": throttle(&config.server.auth.throttle),
         },
         "logging": { "format": log_format(config.logging.format), "level": log_level(config.logging.level) },
         "admin": {
@@ -75,13 +80,33 @@ fn cluster(settings: &ClusterConfig) -> Value {
         "admin_database": settings.node.admin_database,
         "connect_timeout": duration(settings.node.connect_timeout),
         "tls": server_leg(&settings.node.tls.settings),
-        "auth": { "query": settings.auth.query, "cache_ttl": duration(settings.auth.cache_ttl) },
+        "auth": {
+            "query": settings.auth.query,
+            "cache_ttl": duration(settings.auth.cache_ttl),
+            "password_passthrough": settings.auth.password_passthrough,
+            "verifiers": verifiers(&settings.auth),
+        },
         "topology": {
             "interval": duration(settings.topology.interval),
             "timeout": duration(settings.topology.timeout),
         },
         "pool": pools,
     })
+}
+
+fn throttle(settings: &ThrottleSettings) -> Value {
+    json!({
+        "failures": settings.failures,
+        "delay": duration(settings.delay),
+        "max_delay": duration(settings.max_delay),
+        "reset_after": duration(settings.reset_after),
+        "max_entries": settings.max_entries,
+    })
+}
+
+/// Whose there are; what they are is nobody's business.
+fn verifiers(settings: &AuthSettings) -> Map<String, Value> {
+    settings.verifiers.keys().map(|role| (role.clone(), REDACTED.into())).collect()
 }
 
 /// Without TLS no key of it may be there.

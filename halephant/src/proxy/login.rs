@@ -2,8 +2,8 @@
 
 use super::admission::{Excess, Ticket};
 use super::console::{self, Admitted};
+use super::prove::{self, Account, ProofError};
 use super::state::{Served, State};
-use crate::auth::{self, AuthError};
 use crate::cancel::{ClientDetails, Registration};
 use crate::net::Role;
 use crate::notify::Listening;
@@ -25,15 +25,12 @@ use halephant_protocol::SqlState;
 use halephant_protocol::backend::{
     Authentication, ErrorReport, ParameterStatus, ReadyForQuery, TransactionStatus,
 };
-use halephant_protocol::scram::{ITERATIONS_DEFAULT, Verifier};
-use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 #[derive(Debug, thiserror::Error)]
 pub enum LoginError {
     #[error(transparent)]
-    Auth(#[from] AuthError),
+    Proof(#[from] ProofError),
     #[error("database \"{0}\" does not exist")]
     UnknownDatabase(String),
     #[error(transparent)]
@@ -56,8 +53,8 @@ impl LoginError {
     /// What the client is told; a connection that just ended is told nothing.
     pub fn report(&self) -> Option<ErrorReport> {
         let sqlstate = match self {
-            Self::Auth(error) => return error.report(),
             Self::Excess(excess) => return Some(excess.report()),
+            Self::Proof(error) => return error.report(),
             Self::Io(_) => return None,
             Self::UnknownDatabase(_) => SqlState::INVALID_CATALOG_NAME,
             Self::Parameters(error) => error.sqlstate(),
@@ -198,50 +195,16 @@ async fn authenticate(
     let asked = state.served(&request.database);
     let served = asked.or_else(|| state.any_with_user(&request.user)).cloned();
     let found = served.and_then(|served| Some((served.pool.user(&request.user)?, served)));
-    let Some((user, served)) = found else {
-        tracing::info!(
-            user = request.user,
-            database = request.database,
-            "the user is not configured for the database"
-        );
-        let verifier = mock_verifier(state, &request.user);
-        auth::authenticate(stream, buffer, &request.user, verifier, request.end_point()).await?;
-        return Err(AuthError::Failed { user: request.user.clone() }.into());
+    let account = match &found {
+        Some((user, served)) => Account::Pool(served, *user),
+        None => Account::Unknown,
+    };
+    let proof = prove::Login { state, stream, buffer, request, account }.prove().await?;
+    let (user, served) = match found {
+        Some(found) if asked.is_some() => found,
+        _ => return Err(LoginError::UnknownDatabase(request.database.clone())),
     };
     let role = served.pool.user_settings(user).role();
-    let verifier = verifier(state, &served, &request.user, role).await;
-    let end_point = request.end_point();
-    let keys = match auth::authenticate(stream, buffer, &request.user, verifier.clone(), end_point).await {
-        Ok(keys) => keys,
-        Err(error) => {
-            served.cluster.verifiers.suspect(role);
-            return Err(error.into());
-        }
-    };
-    served.cluster.upstream.learn(role, &verifier, keys);
-    if asked.is_none() {
-        return Err(LoginError::UnknownDatabase(request.database.clone()));
-    }
+    served.cluster.upstream.learn(&served.pool.settings().database, role, proof);
     Ok((served, user))
-}
-
-/// The role's verifier, or one that nothing can prove when there is none: the client cannot tell which.
-async fn verifier(state: &State, served: &Served, user: &str, role: &str) -> Verifier {
-    let reason = match served.cluster.verifiers.lookup(role).await {
-        Ok(lookup) => match lookup.usable(SystemTime::now()) {
-            Ok(verifier) => return verifier.clone(),
-            Err(reason) => reason.to_owned(),
-        },
-        Err(error) => error.to_string(),
-    };
-    tracing::warn!(user, role, reason, "the user cannot log in");
-    mock_verifier(state, user)
-}
-
-pub(super) fn mock_verifier(state: &State, user: &str) -> Verifier {
-    Verifier::mock(
-        &state.shared.mock_secret,
-        user,
-        NonZeroU32::new(ITERATIONS_DEFAULT).unwrap_or(NonZeroU32::MIN),
-    )
 }

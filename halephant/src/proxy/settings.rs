@@ -1,7 +1,7 @@
 //! What the process as a whole is told: `[server]`, and everything that it hands on to its parts.
 
 use crate::admin::AdminSettings;
-use crate::auth::settings::AuthSettings;
+use crate::auth::settings::{AuthSettings, ClientAuthSettings};
 use crate::net::ListenAddress;
 use crate::pool::settings::PoolSettings;
 use crate::privileges::PrivilegeSettings;
@@ -59,4 +59,5 @@ pub struct ServerSettings {
     pub max_prepared_statements: usize,
     pub tls: ClientLeg,
     pub privileges: PrivilegeSettings,
+    pub auth: ClientAuthSettings,
 }

@@ -55,6 +55,10 @@ impl Source for View {
         Arc::clone(&self.0.state().shared.metrics)
     }
 
+    fn throttle_entries(&self) -> usize {
+        self.0.state().shared.throttle.entries()
+    }
+
     fn config(&self) -> serde_json::Value {
         effective(&self.0.state().config)
     }

@@ -6,6 +6,7 @@ use super::live::Live;
 use super::run::Event;
 use super::settings::Config;
 use crate::auth::PgPass;
+use crate::auth::throttle::Throttle;
 use crate::cancel::Sessions;
 use crate::net::{BeforeConnect, Role};
 use crate::notify::Listeners;
@@ -18,8 +19,10 @@ use crate::splice::Splice;
 use crate::telemetry::metrics::ProcessMetrics;
 use crate::telemetry::trace::Tracer;
 use crate::worker::Workers;
+use halephant_protocol::scram::{ITERATIONS_DEFAULT, Verifier};
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
@@ -53,7 +56,11 @@ pub struct Process {
     /// By an order of the console; pools that a reload brings are paused, too.
     paused: AtomicBool,
     /// Makes the salts of unknown users: the same for a name, unpredictable from outside.
-    pub mock_secret: [u8; 32],
+    mock_secret: [u8; 32],
+    /// The most iterations of a verifier so far: what unknown users seem to have, too.
+    mock_iterations: AtomicU32,
+    /// Who failed to log in, and how often.
+    pub throttle: Throttle,
     pgpass: Arc<PgPass>,
     workers: Workers,
     /// The runtime of probes, auth queries and pools' clocks.
@@ -66,6 +73,8 @@ pub struct Served {
     pub pool: Arc<Pool>,
     pub cluster: Arc<ClusterState>,
     pub welcomes: Welcomes,
+    /// Servers may be logged in to with the passwords that clients send in cleartext.
+    pub password_passthrough: bool,
 }
 
 impl Served {
@@ -107,6 +116,8 @@ impl Process {
             live,
             paused,
             mock_secret,
+            mock_iterations: AtomicU32::new(ITERATIONS_DEFAULT),
+            throttle: Throttle::default(),
             pgpass,
             workers,
             control,
@@ -119,6 +130,17 @@ impl Process {
             Some(splice) => BeforeConnect::new(move |socket| splice.before_connect(socket)),
             None => BeforeConnect::default(),
         }
+    }
+
+    /// A verifier for somebody who is unknown or has none. It looks like those of the others and fits no password.
+    pub fn mock_verifier(&self, user: &str) -> Verifier {
+        let iterations = NonZeroU32::new(self.mock_iterations.load(Ordering::Relaxed));
+        Verifier::mock(&self.mock_secret, user, iterations.unwrap_or(NonZeroU32::MIN))
+    }
+
+    /// A verifier that somebody has.
+    pub fn saw_verifier(&self, verifier: &Verifier) {
+        self.mock_iterations.fetch_max(verifier.iterations().get(), Ordering::Relaxed);
     }
 
     /// Tells the process something; a queue that is full has it already.
@@ -192,7 +214,12 @@ impl State {
                     }
                 };
                 let name = pool.settings().name.clone();
-                let served = Served { pool, cluster: Arc::clone(&cluster), welcomes: Welcomes::default() };
+                let served = Served {
+                    pool,
+                    cluster: Arc::clone(&cluster),
+                    welcomes: Welcomes::default(),
+                    password_passthrough: of_cluster.auth.password_passthrough,
+                };
                 pools.insert(name, Arc::new(served));
             }
             new.nodes.push((Arc::clone(&cluster), unwatched));

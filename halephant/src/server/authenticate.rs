@@ -22,6 +22,8 @@ pub(super) const LOGIN_BODY_BYTES_MAX: u32 = 64 * 1024;
 pub struct Credentials {
     pub password: Option<Secret<Vec<u8>>>,
     pub keys: Option<LearnedKeys>,
+    /// What the server has stored of an MD5 password: as good as the password, for a server that asks for MD5.
+    pub md5: Option<Secret<String>>,
 }
 
 /// The keys of a client that proved its password to us, good for the verifier it proved it against.
@@ -109,8 +111,12 @@ impl Dialog<'_> {
                     self.send_password(password.expose()).await?;
                 }
                 Authentication::Md5Password { salt } => {
-                    let password = self.password()?;
-                    let answer = md5::respond(self.role.as_bytes(), password.expose(), salt);
+                    let stored = self.credentials.md5.as_ref();
+                    let answer = stored.and_then(|stored| md5::respond_from_stored(stored.expose(), salt));
+                    let answer = match answer {
+                        Some(answer) => answer,
+                        None => md5::respond(self.role.as_bytes(), self.password()?.expose(), salt),
+                    };
                     self.send_password(answer.as_bytes()).await?;
                 }
                 Authentication::Sasl { mechanisms } => {

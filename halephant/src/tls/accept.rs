@@ -3,7 +3,7 @@
 use super::error::TlsError;
 use super::identity::Identity;
 use super::mode::TlsMode;
-use super::name::{common_name, matches};
+use super::name::{common_name, matches, subject};
 use super::settings::{ClientLegSettings, NamedIdentity};
 use super::stream::{Connection, TlsStream};
 use super::trust::Trust;
@@ -68,6 +68,8 @@ pub struct ClientPeer {
 #[derive(Debug)]
 pub struct ClientCertificate {
     pub common_name: Option<String>,
+    /// The distinguished name as RFC 2253 writes it; `None` where it has parts that cannot be written.
+    pub subject: Option<String>,
 }
 
 impl Acceptor {
@@ -114,7 +116,8 @@ impl Acceptor {
         let certificate = state.peer_certificates().and_then(|chain| chain.first());
         let peer = ClientPeer {
             end_point: choice.chosen.get().and_then(|identity| identity.end_point.clone()),
-            certificate: certificate.map(|own| ClientCertificate { common_name: common_name(own) }),
+            certificate: certificate
+                .map(|own| ClientCertificate { common_name: common_name(own), subject: subject(own) }),
             named_protocol: state.alpn_protocol() == Some(ALPN),
         };
         Ok((stream, peer))

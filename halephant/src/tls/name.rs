@@ -1,5 +1,7 @@
-//! Names in certificates: a subject's common name, and host names where a certificate has nothing better.
+//! Names in certificates: a subject's common name and whole name, and host names where a certificate has nothing better.
 
+use std::fmt::Write;
+use x509_parser::objects::{oid_registry, oid2abbrev};
 use x509_parser::prelude::{ASN1Time, FromDer, X509Certificate};
 
 /// The one common name of the subject; a subject with several could be anybody.
@@ -8,6 +10,49 @@ pub(super) fn common_name(certificate: &[u8]) -> Option<String> {
     let mut names = parsed.subject().iter_common_name();
     let name = names.next()?.as_str().ok()?.to_owned();
     (names.next().is_none() && !name.contains('\0')).then_some(name)
+}
+
+/// The whole subject as OpenSSL writes it by RFC 2253: the last part first.
+pub(super) fn subject(certificate: &[u8]) -> Option<String> {
+    let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
+    let mut parts = Vec::new();
+    for part in parsed.subject().iter_rdn() {
+        let mut written = String::new();
+        for attribute in part.iter() {
+            if !written.is_empty() {
+                written.push('+');
+            }
+            let name = oid2abbrev(attribute.attr_type(), oid_registry()).ok()?;
+            write!(written, "{name}={}", escape(attribute.as_str().ok()?)).ok()?;
+        }
+        parts.push(written);
+    }
+    parts.reverse();
+    Some(parts.join(","))
+}
+
+/// A value of a distinguished name (RFC 2253, section 2.4); what is not printable ASCII is written in hexadecimal.
+fn escape(value: &str) -> String {
+    let mut written = String::with_capacity(value.len());
+    let last = value.len().saturating_sub(1);
+    for (index, byte) in value.bytes().enumerate() {
+        let is_special = match byte {
+            b',' | b'+' | b'"' | b'\\' | b'<' | b'>' | b';' => true,
+            b'#' => index == 0,
+            b' ' => index == 0 || index == last,
+            _ => false,
+        };
+        if is_special {
+            written.push('\\');
+        }
+        match byte {
+            b' '..=b'~' => written.push(char::from(byte)),
+            _ => {
+                let _ = write!(written, "\\{byte:02X}");
+            }
+        }
+    }
+    written
 }
 
 /// Whether the common name is that of `host`, as libpq has it where a certificate has no alternative names at all:

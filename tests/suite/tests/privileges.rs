@@ -93,10 +93,7 @@ fn a_process_that_gave_up_root_has_nothing_left_of_it() {
 fn the_kernel_path_works_with_the_capabilities_that_are_kept() {
     for seccomp in [false, true] {
         let stage = Stage::with(Cluster::builder(), |config| {
-            config
-                .kernel_path(KernelPath::Colocated)
-                .set("server.user", USER)
-                .set("server.seccomp", seccomp)
+            config.kernel_path(KernelPath::Colocated).set("server.user", USER).set("server.seccomp", seccomp)
         })
         .expect("it starts: root, kernel 5.10 and cgroup2 are there");
         // It listens before it gives anything up.

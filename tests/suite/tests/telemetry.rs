@@ -73,7 +73,7 @@ fn every_instrument_arrives_with_its_attributes() {
     let pool = ["halephant.cluster", "db.client.connection.pool.name"];
     let node = ["server.address", "server.port"];
     let cluster = ["halephant.cluster"];
-    let expected: [(&str, &[&[&str]]); 24] = [
+    let expected: [(&str, &[&[&str]]); 27] = [
         ("halephant.splice.bytes", &[&cluster, &node, &["direction"]]),
         ("halephant.splice.messages", &[&cluster, &node, &["direction"]]),
         ("halephant.splice.transactions", &[&cluster, &node, &["status"]]),
@@ -91,6 +91,9 @@ fn every_instrument_arrives_with_its_attributes() {
         ("halephant.client.accepted", &[]),
         ("halephant.client.refused", &[&["limit"]]),
         ("halephant.client.timeouts", &[&pool, &["limit"]]),
+        ("halephant.client.logins", &[]),
+        ("halephant.client.login_failures", &[&["reason"]]),
+        ("halephant.client.throttle_entries", &[]),
         ("halephant.client.queue_depth", &[&pool, &["halephant.user", "halephant.role"]]),
         ("halephant.client.wait_duration", &[&pool]),
         ("halephant.config.reloads", &[&["outcome"]]),

@@ -23,6 +23,9 @@ pub const ALL: &[Instrument] = &[
     ACCEPTED,
     REFUSED,
     TIMEOUTS,
+    LOGINS,
+    LOGIN_FAILURES,
+    THROTTLED,
     SPLICED_BYTES,
     SPLICED_MESSAGES,
     SPLICED_TRANSACTIONS,
@@ -145,6 +148,20 @@ pub(super) const TIMEOUTS: Instrument = instrument(
     "{timeout}",
     Counter,
     "Clients that were disconnected and queries that were cancelled because of a time limit",
+);
+pub(super) const LOGINS: Instrument =
+    instrument("halephant.client.logins", "{login}", Counter, "Clients that have proved who they are");
+pub(super) const LOGIN_FAILURES: Instrument = instrument(
+    "halephant.client.login_failures",
+    "{login}",
+    Counter,
+    "Clients that have not proved who they are, by reason",
+);
+pub(super) const THROTTLED: Instrument = instrument(
+    "halephant.client.throttle_entries",
+    "{entry}",
+    UpDownCounter,
+    "What is remembered of logins to throttle those that fail",
 );
 pub(super) const SPLICED_BYTES: Instrument = instrument(
     "halephant.splice.bytes",

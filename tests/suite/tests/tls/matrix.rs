@@ -100,7 +100,7 @@ pub fn open_to(port: u16, leg: &ServerLeg) -> Result<bool, OpenError> {
         let parameters = ParameterSettings::default();
         let login = ServerLogin { database: stage::DATABASE, role: stage::ROLE, parameters: &parameters };
         let password = Some(Secret::new(stage::PASSWORD.as_bytes().to_vec()));
-        let credentials = Credentials { password, keys: None };
+        let credentials = Credentials { password, ..Credentials::default() };
         let mut connection = {
             let (cache, before) = (KeyCache::default(), BeforeConnect::default());
             open(&node, login, &credentials, &cache, leg.made(), &before, LIMIT).await?
