@@ -5,6 +5,7 @@ mod build_ebpf;
 mod cargo;
 mod debian;
 mod demo;
+mod fuzz;
 mod instructions;
 mod test;
 mod tidy;
@@ -28,6 +29,8 @@ enum Command {
     BuildEbpf(build_ebpf::Options),
     /// Start PostgreSQL and halephant, measure both, and leave them running until Ctrl-C
     Demo(demo::Options),
+    /// Run the fuzz targets for a while each
+    Fuzz(fuzz::Options),
     /// Count the instructions of a transaction and compare them with the committed baseline
     Instructions(instructions::Options),
     /// Run the whole test suite
@@ -43,6 +46,7 @@ fn main() -> ExitCode {
         Command::Bench(options) => bench::run(&options),
         Command::BuildEbpf(options) => build_ebpf::run(options),
         Command::Demo(options) => demo::run(&options),
+        Command::Fuzz(options) => fuzz::run(&options),
         Command::Instructions(options) => instructions::run(&options),
         Command::Test(options) => test::run(&options),
         Command::Tidy => tidy::run(),

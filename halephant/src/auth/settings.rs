@@ -9,6 +9,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// `query`, where the configuration has none.
+pub const DEFAULT_QUERY: &str = "SELECT usename, passwd FROM pg_shadow WHERE usename = $1";
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuthSettings {
     /// One parameter, the user's name; columns: name, verifier and, if there is a third, the time until it is valid.

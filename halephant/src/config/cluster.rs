@@ -9,7 +9,7 @@ use super::problem::{Problem, Quoted};
 use super::tls;
 use crate::admin::CONSOLE_DATABASE;
 use crate::auth::Stored;
-use crate::auth::settings::AuthSettings;
+use crate::auth::settings::{AuthSettings, DEFAULT_QUERY};
 use crate::server::settings::NodeSettings;
 use crate::topology::settings::TopologySettings;
 use std::collections::BTreeMap;
@@ -65,7 +65,7 @@ fn node(cluster: &mut Table<'_>) -> Result<NodeSettings, Reported> {
 }
 
 fn auth(auth: &mut Table<'_>) -> Result<AuthSettings, Reported> {
-    let query = auth.text("query", "SELECT usename, passwd FROM pg_shadow WHERE usename = $1", AuthQuery);
+    let query = auth.text("query", DEFAULT_QUERY, AuthQuery);
     let cache_ttl = auth.text("cache_ttl", "300s", FROM_ZERO);
     let password_passthrough = auth.boolean("password_passthrough", false);
     let verifiers = auth.map("verifiers", |_, value| match value.as_str() {

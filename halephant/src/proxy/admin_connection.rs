@@ -2,6 +2,7 @@
 
 use super::cluster::Upstream;
 use super::settings::ClusterConfig;
+use crate::auth::settings::DEFAULT_QUERY;
 use crate::auth::verifiers::{FetchError, FetchFuture, Lookup, Stored, VerifierSource};
 use crate::net::Role;
 use crate::server::query::{QueryError, Row};
@@ -17,6 +18,10 @@ const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
 /// Names resolve to the catalog whatever the role's search_path is, and dates come in one form.
 const PREPARE_SESSION: &str =
     "SET search_path = pg_catalog, pg_temp; SET DateStyle = ISO; SET TimeZone = 'UTC'";
+
+/// With the time until which a password is good (CVE-2025-2291 of PgBouncer).
+const QUERY_WITH_EXPIRY: &str =
+    "SELECT usename, passwd, valuntil FROM pg_catalog.pg_shadow WHERE usename = $1";
 
 /// Cheap to clone: a handle on the one connection.
 #[derive(Clone)]
@@ -60,7 +65,11 @@ impl AdminConnection {
             upstream,
             user: settings.node.admin_user.clone(),
             database: settings.node.admin_database.clone(),
-            query: settings.auth.query.clone(),
+            query: match settings.auth.query.as_str() {
+                // What is written down for everybody to see looks at no date; what is run does.
+                DEFAULT_QUERY => QUERY_WITH_EXPIRY.to_owned(),
+                own => own.to_owned(),
+            },
             control,
             open: Mutex::new(None),
         }))

@@ -43,6 +43,15 @@ impl Proxy {
         Self::launch(program, config, &[])
     }
 
+    /// Both of the above.
+    pub fn start_binary_in(
+        program: &std::path::Path,
+        config: &ProxyConfig,
+        environment: &[(&str, &str)],
+    ) -> Result<Self> {
+        Self::launch(program, config, environment)
+    }
+
     fn launch(program: &std::path::Path, config: &ProxyConfig, environment: &[(&str, &str)]) -> Result<Self> {
         let mut proxy = Self { port: Port::pick()?, child: None, scratch: Scratch::new("proxy")? };
         proxy.write_config(config)?;

@@ -4,6 +4,7 @@
 pub mod client;
 pub mod collector;
 pub mod encode;
+pub mod fake_server;
 pub mod http;
 pub mod message;
 pub mod script;
