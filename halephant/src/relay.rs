@@ -167,9 +167,7 @@ pub struct RelayState {
     forwarded: bool,
     server_told: bool,
     read_only: read_only::ReadOnly,
-    refused: refuse::Refused,
-    /// Why the LISTEN that waits cannot go.
-    listen_refused: Option<crate::notify::Refusal>,
+    refused: Option<Box<refuse::Refused>>,
     terminated: bool,
     half_closed: Option<Pin<Box<Sleep>>>,
     kernel: Option<Box<kernel::Kernel>>,

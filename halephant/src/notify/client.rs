@@ -91,6 +91,8 @@ pub struct Listening {
     pub subscriptions: Subscriptions,
     link: Option<Link>,
     reservation: Option<Reservation>,
+    /// Why the statement that waited cannot go.
+    refused: Option<Refusal>,
     barrier: Barrier,
     /// A statement that sends notifications is under way.
     notifies: bool,
@@ -119,6 +121,7 @@ impl Listening {
             subscriptions: Subscriptions::default(),
             link: None,
             reservation: None,
+            refused: None,
             barrier: Barrier::None,
             notifies: false,
             changed: false,
@@ -170,6 +173,9 @@ impl Listening {
         wait: Duration,
         origin: impl FnOnce() -> Origin,
     ) -> Result<bool, Refusal> {
+        if let Some(refusal) = self.refused.take() {
+            return Err(refusal);
+        }
         if script.channels().next().is_some() {
             let link = self.link.get_or_insert_with(|| Link {
                 listener: self.listeners.of(origin()),
@@ -209,8 +215,8 @@ impl Listening {
     }
 
     /// Ready once the statement that waits may be looked at again.
-    pub fn poll_reserved(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Refusal>> {
-        let Some(reservation) = &mut self.reservation else { return Poll::Ready(Ok(())) };
+    pub fn poll_reserved(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(reservation) = &mut self.reservation else { return Poll::Ready(()) };
         let result = ready!(reservation.poll(cx));
         if let (Some(Reservation { channels, .. }), Err(_), Some(link)) =
             (self.reservation.take(), &result, &mut self.link)
@@ -220,7 +226,8 @@ impl Listening {
                 link.listener.unsubscribe(channel, &link.mailbox);
             }
         }
-        Poll::Ready(result)
+        self.refused = result.err();
+        Poll::Ready(())
     }
 
     /// A message goes to the server, which a ReadyForQuery will answer if it is `ready`; `may_commit`: it may end a

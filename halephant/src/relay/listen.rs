@@ -151,10 +151,6 @@ impl Relay<'_> {
             listening.pass(script);
             return true;
         }
-        if let Some(refusal) = self.state.listen_refused.take() {
-            self.refuse_next(header.frame_bytes(), Reason::Listen(refusal));
-            return false;
-        }
         self.reserve_on(header, script)
     }
 
@@ -195,8 +191,7 @@ impl Relay<'_> {
             return Poll::Pending;
         }
         if listening.is_reserving() {
-            let result = ready!(listening.poll_reserved(cx));
-            self.state.listen_refused = result.err();
+            ready!(listening.poll_reserved(cx));
             // The message is looked at again.
             self.state.began = false;
         }

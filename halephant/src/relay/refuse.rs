@@ -64,20 +64,21 @@ const REASONS_MAX: usize = 16;
 impl Relay<'_> {
     /// The message at the front of the input, of so many bytes, is to be refused.
     pub(super) fn refuse_next(&mut self, message_bytes: usize, reason: Reason) {
-        self.state.refused.next = Some((message_bytes, reason));
+        self.state.refused.get_or_insert_default().next = Some((message_bytes, reason));
     }
 
     /// The client's input begins with a message that [`replace_refused`](Self::replace_refused) is to replace.
     pub(super) fn has_refused(&self) -> bool {
-        self.state.refused.next.is_some()
+        self.state.refused.as_ref().is_some_and(|refused| refused.next.is_some())
     }
 
     /// Sends what fails in place of a refused message at the front of `input`. Returns the size of the refused one.
     pub(super) fn replace_refused(&mut self, input: &[u8]) -> Option<usize> {
-        let (refused, reason) = self.state.refused.next.take()?;
+        let state = self.state.refused.as_deref_mut()?;
+        let (refused, reason) = state.next.take()?;
         let header = input.first().copied()?;
         let name = input.get(HEADER_BYTES..refused)?.split(|&byte| byte == 0).next().unwrap_or_default();
-        let mark = self.state.refused.mark(reason);
+        let mark = state.mark(reason);
         let query = format!("SELECT CAST('{mark}' AS pg_catalog.int4)");
         let out = &mut self.state.to_server;
         let encoded = match header {
@@ -99,7 +100,7 @@ impl Relay<'_> {
 
     /// Bytes of an ErrorResponse that must be there to know whether it is the answer to a replaced message.
     pub(super) fn refusal_bytes(&self, header: Header) -> u32 {
-        let may_be = !self.state.refused.reasons.is_empty() && header.body_bytes <= MARKED_BYTES_MAX;
+        let may_be = self.state.refused.is_some() && header.body_bytes <= MARKED_BYTES_MAX;
         if may_be { header.body_bytes } else { 0 }
     }
 
@@ -116,7 +117,7 @@ impl Relay<'_> {
         let digits = body[number..].split(|byte| !byte.is_ascii_digit()).next()?;
         let number: usize = std::str::from_utf8(digits).ok()?.parse().ok()?;
         let mut out = BytesMut::new();
-        self.state.refused.reasons.get(number)?.report().encode_error(&mut out);
+        self.state.refused.as_ref()?.reasons.get(number)?.report().encode_error(&mut out);
         Some(out)
     }
 }

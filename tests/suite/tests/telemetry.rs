@@ -21,11 +21,16 @@ fn stage(endpoint: String) -> Result<Stage> {
 
 /// A pool of a database that is not there: nothing can be opened for it.
 const NOWHERE: &str = "nowhere";
+/// A pool whose clients listen without a connection of their own.
+const MULTIPLEX: &str = "multiplex";
 
 fn configure(config: ProxyConfig, endpoint: String) -> ProxyConfig {
     config
         .kernel_path(KernelPath::Colocated)
         .pool(NOWHERE, "transaction", 1, &[stage::ROLE])
+        .pool(MULTIPLEX, "transaction", 1, &[stage::ROLE])
+        .set(&format!("cluster.main.pool.{MULTIPLEX}.database"), stage::DATABASE)
+        .set(&format!("cluster.main.pool.{MULTIPLEX}.listen_mode"), "multiplex")
         .set("otel.endpoint", endpoint)
         .set("otel.service_name", "pooler")
         .set("otel.query_text", "sanitized")
@@ -68,18 +73,27 @@ fn every_instrument_arrives_with_its_attributes() {
         let mut client = stage.client().expect("it logs in");
         client.values("LISTEN news; SELECT 1").expect("it works");
         client.terminate().expect("it leaves");
+        let mut client = Client::connect(&stage.transaction().database(MULTIPLEX)).expect("it logs in");
+        client.values("LISTEN news").expect("it works");
         Client::connect(&stage.transaction().database(NOWHERE)).expect_err("the database is not there");
     });
     let pool = ["halephant.cluster", "db.client.connection.pool.name"];
     let node = ["server.address", "server.port"];
     let cluster = ["halephant.cluster"];
-    let expected: [(&str, &[&[&str]]); 27] = [
+    let listener = ["halephant.cluster", "db.namespace", "halephant.user", "encoding"];
+    let expected: [(&str, &[&[&str]]); 33] = [
         ("halephant.splice.bytes", &[&cluster, &node, &["direction"]]),
         ("halephant.splice.messages", &[&cluster, &node, &["direction"]]),
         ("halephant.splice.transactions", &[&cluster, &node, &["status"]]),
         ("halephant.splice.sessions", &[&cluster, &node]),
         ("halephant.splice.reclaims", &[&cluster, &node, &["reason"]]),
         ("halephant.splice.stalls", &[&cluster, &node]),
+        ("halephant.notify.connections", &[&listener]),
+        ("halephant.notify.subscriptions", &[&listener]),
+        ("halephant.notify.received", &[&listener]),
+        ("halephant.notify.delivered", &[&listener]),
+        ("halephant.notify.dropped", &[&listener]),
+        ("halephant.notify.gaps", &[&listener, &["reason"]]),
         ("db.client.connection.count", &[&pool, &node, &["halephant.user", "db.client.connection.state"]]),
         ("db.client.connection.max", &[&pool, &node]),
         ("db.client.connection.errors", &[&pool, &["error.type"]]),
