@@ -133,7 +133,7 @@ pub async fn log_in(
     };
     let registration = state.sessions().register(request.version.has_long_secret_keys(), details)?;
     let settings = served.pool.settings();
-    let multiplexes = settings.mode == PoolMode::Transaction && settings.listen_mode == ListenMode::Multiplex;
+    let multiplexes = settings.mode != PoolMode::Session && settings.listen_mode == ListenMode::Multiplex;
     let mut client = Client {
         stream: stream.take().ok_or_else(gone)?,
         held: std::mem::take(buffer).into_bytes(),

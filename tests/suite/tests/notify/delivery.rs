@@ -233,6 +233,16 @@ fn many_senders_many_workers_and_nothing_twice() {
 }
 
 #[test]
+fn in_statement_mode_listeners_hold_no_connection_either() {
+    let stage = stage_with(1, |config| config.set("cluster.main.pool.app.mode", "statement"));
+    let (mut client, mut sender) = (client(&stage), client(&stage));
+    run(&mut client, "LISTEN a");
+    run(&mut sender, "NOTIFY a, '1'");
+    assert_eq!(next(&mut client), "1");
+    assert_eq!(console(&stage, "SHOW PINS"), "");
+}
+
+#[test]
 fn psql_shows_notifications() {
     let stage = stage_of(1);
     let login = stage.transaction();

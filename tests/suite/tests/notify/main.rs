@@ -2,6 +2,7 @@
 //! would see on a connection of their own.
 
 mod delivery;
+mod drivers;
 mod faults;
 mod same;
 
