@@ -22,6 +22,9 @@ use std::time::{Duration, Instant, SystemTime};
 /// way, and in what, does not show.
 const FAILURE_STEP: Duration = Duration::from_millis(20);
 
+/// As messages to clients name the method `cert`.
+const CERTIFICATE: &str = "certificate";
+
 /// Whom the client wants to be, as far as the configuration knows.
 #[derive(Clone, Copy)]
 pub(super) enum Account<'s> {
@@ -76,7 +79,8 @@ impl Login<'_> {
             _ => self.by_password(rule).await?,
         };
         if rule.demand.client_cert == Some(ClientCert::VerifyFull) && !matches!(method, "cert") {
-            self.by_certificate(rule, None)?;
+            // PostgreSQL, too, says that it was the method that failed.
+            self.by_certificate(rule, None).map_err(|_| failure(&rule.demand.method, user))?;
         }
         match self.account {
             // Trusted or known to somebody else, but not a user of ours.
@@ -100,12 +104,12 @@ impl Login<'_> {
             Some(name) => tracing::info!(user, name, "the certificate is not for the user"),
             None => tracing::info!(user, "the certificate has no name"),
         }
-        Err(AuthError::Method { method: "certificate", user: user.clone() })
+        Err(AuthError::Method { method: CERTIFICATE, user: user.clone() })
     }
 
     async fn by_peer(&self, map: Option<&str>) -> Result<Credentials, AuthError> {
         let user = &self.request.user;
-        let failed = || AuthError::Method { method: "Peer", user: user.clone() };
+        let failed = || failure(&Method::Peer { map: None }, user);
         let peer = self.request.origin.peer().ok_or_else(failed)?;
         match peer.user_name().await {
             Ok(name) if self.may_be(map, &name) => Ok(Credentials::default()),
@@ -158,7 +162,7 @@ impl Login<'_> {
         let password = auth::ask_cleartext(self.stream, self.buffer).await?;
         let attempt = Attempt { user, database, password: &password, origin: origin(self.request) };
         let failed = |reason: String, guess| ProofError::External {
-            method: external_name(method),
+            method: shown(method),
             user: user.clone(),
             reason,
             guess,
@@ -289,11 +293,22 @@ fn learned(verifier: &Verifier, keys: ClientKeys) -> LearnedKeys {
 }
 
 /// As messages to clients name the method.
-fn external_name(method: &Method) -> &'static str {
+fn shown(method: &Method) -> &'static str {
     match method {
+        Method::Trust => "\"trust\"",
+        Method::Cert { .. } => CERTIFICATE,
+        Method::Peer { .. } => "Peer",
         Method::Ldap(_) => "LDAP",
         Method::Pam(_) => "PAM",
         Method::Jwt(_) => "JWT",
         other => other.name(),
+    }
+}
+
+fn failure(method: &Method, user: &str) -> AuthError {
+    let user = user.to_owned();
+    match method {
+        Method::ScramSha256 | Method::Md5 | Method::Password => AuthError::Failed { user },
+        method => AuthError::Method { method: shown(method), user },
     }
 }

@@ -71,10 +71,8 @@ impl ProofError {
             Self::External { guess: false, .. } => Some("unavailable"),
             Self::External { .. } => Some("external"),
             Self::Auth(AuthError::Failed { .. } | AuthError::EmptyPassword) => Some("password"),
-            Self::Auth(AuthError::NoCertificate | AuthError::Method { method: "certificate", .. }) => {
-                Some("certificate")
-            }
-            Self::Auth(AuthError::Method { .. }) => Some("peer"),
+            Self::Auth(AuthError::Method { method: "Peer", .. }) => Some("peer"),
+            Self::Auth(AuthError::NoCertificate | AuthError::Method { .. }) => Some("certificate"),
             Self::Auth(error) => error.report().map(|_| "protocol"),
         }
     }
