@@ -39,7 +39,7 @@ pub enum HbaError {
     Records(#[from] Misplaced<RecordsError>),
     #[error(transparent)]
     Rule(#[from] Misplaced<RuleError>),
-    #[error("{}: contains no entries", .0.file.display())]
+    #[error("{0}: contains no entries")]
     Empty(Place),
 }
 

@@ -3,6 +3,7 @@
 use super::address::Network;
 use super::*;
 use crate::auth::Method;
+use proptest::prelude::*;
 use std::fs;
 use std::net::IpAddr;
 
@@ -214,4 +215,80 @@ fn every_mistake_is_told_with_its_line() {
     }
     assert_eq!(load("x\ny\n").unwrap_err().len(), 2);
     assert!(load("# nothing\n").unwrap_err()[0].to_string().contains("no entries"));
+}
+
+/// Words that mean something to the parser, for random lines to be more than noise.
+fn word() -> impl Strategy<Value = String> {
+    let words = [
+        "local",
+        "host",
+        "hostssl",
+        "all",
+        "sameuser",
+        "samerole",
+        "+g",
+        "\"all\"",
+        "/^a",
+        "/(",
+        "10.0.0.0/8",
+        "::/0",
+        "10.0.0.1",
+        "255.0.0.0",
+        "samenet",
+        ".example.com",
+        "a/b",
+        "trust",
+        "md5",
+        "cert",
+        "ldap",
+        "jwt",
+        "map=m",
+        "clientcert=verify-ca",
+        "=",
+        "@x",
+        ",",
+        "\"",
+        "#",
+        "\\",
+        "\n",
+        "include",
+        "ldapurl=ldap://h:1/%zz",
+        "ldapport=99999",
+        "leeway=-1",
+    ];
+    prop_oneof![4 => prop::sample::select(words.to_vec()).prop_map(str::to_owned), 1 => "\\PC{0,8}"]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(500))]
+    /// Whatever stands in a file: rules, or mistakes with places in it; and never a rule that was a mistake.
+    #[test]
+    fn any_file_is_rules_or_mistakes(words in prop::collection::vec(word(), 0..40)) {
+        let text = words.join(" ");
+        match load(&text) {
+            Ok(hba) => {
+                let lines = text.split('\n').count();
+                prop_assert!(!hba.rules().is_empty());
+                prop_assert!(hba.rules().iter().all(|rule| (1..=lines).contains(&rule.place.line)));
+            }
+            Err(mistakes) => {
+                prop_assert!(!mistakes.is_empty());
+                prop_assert!(mistakes.iter().all(|mistake| mistake.to_string().contains("pg_hba.conf:")));
+            }
+        }
+    }
+
+    /// The mask of a prefix has its first bits set, and a network contains what agrees in them.
+    #[test]
+    fn prefixes_are_masks(network: u32, bits in 0_u32..=32, probe: u32) {
+        let network = std::net::Ipv4Addr::from_bits(network);
+        let hba = load(&format!("host all all {network}/{bits} trust")).unwrap();
+        let rule = &hba.rules()[0];
+        let mut facts = Facts::given(Vec::new(), None);
+        let probe = std::net::Ipv4Addr::from_bits(probe);
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let found = runtime.block_on(rule.is_from(Origin::Address(probe.into()), &mut facts));
+        let differing = (network.to_bits() ^ probe.to_bits()).leading_zeros();
+        prop_assert_eq!(found, differing >= bits);
+    }
 }
