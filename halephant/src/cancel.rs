@@ -2,13 +2,18 @@
 //! something from outside.
 
 mod client;
+mod key;
+pub mod peers;
 
 pub use client::{ClientActivity, ClientDetails, ClientState, ClientStats, KernelPath};
+
+pub use key::Identity;
 
 use crate::server::CancelTarget;
 use crate::server::cancel::CancelInFlight;
 use atomic_waker::AtomicWaker;
 use halephant_protocol::backend::BackendKeyData;
+use key::Owner;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,9 +22,6 @@ use std::time::Instant;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-/// Secret keys of protocol 3.0 have 4 bytes, those of 3.2 up to 256.
-const SHORT_KEY_BYTES: usize = 4;
-const LONG_KEY_BYTES: usize = 32;
 const SHARDS: usize = 16;
 
 /// What a session can be told while it runs.
@@ -165,6 +167,7 @@ impl SessionHandle {
 /// Every session of the process.
 #[derive(Debug)]
 pub struct Sessions {
+    identity: Identity,
     shards: [Mutex<HashMap<u32, Arc<SessionHandle>>>; SHARDS],
     next: AtomicU32,
     /// What every session was told, and whoever comes later is told, too.
@@ -172,8 +175,16 @@ pub struct Sessions {
 }
 
 impl Default for Sessions {
+    /// Of a process that no other one reaches.
     fn default() -> Self {
+        Self::new(Identity::new(None))
+    }
+}
+
+impl Sessions {
+    pub fn new(identity: Identity) -> Self {
         Self {
+            identity,
             shards: Default::default(),
             next: AtomicU32::new(rand::random_range(1..0x4000_0000)),
             told: AtomicU32::new(0),
@@ -213,11 +224,9 @@ impl Sessions {
         long_key: bool,
         details: ClientDetails,
     ) -> Result<Registration, getrandom::Error> {
-        let mut secret_key = Zeroizing::new(vec![0; if long_key { LONG_KEY_BYTES } else { SHORT_KEY_BYTES }]);
-        getrandom::fill(&mut secret_key)?;
+        let secret_key = self.identity.secret_key(long_key)?;
         loop {
-            // Drivers read it as a signed number; PostgreSQL's are positive.
-            let process_id = self.next.fetch_add(1, Ordering::Relaxed) & 0x7fff_ffff;
+            let process_id = self.identity.process_id(self.next.fetch_add(1, Ordering::Relaxed));
             let mut shard = self.shard(process_id);
             if process_id == 0 || shard.contains_key(&process_id) {
                 continue;
@@ -238,8 +247,28 @@ impl Sessions {
         }
     }
 
-    /// Carries out a CancelRequest. As PostgreSQL does, it tells nobody whether the key was right.
+    /// Carries out a CancelRequest, or has the process do so whose key it is. As PostgreSQL does, it tells nobody whether
+    /// the key was right.
     pub async fn cancel(&self, process_id: u32, secret_key: &[u8]) {
+        match self.identity.owner(process_id, secret_key) {
+            Owner::Other(place) => {
+                // A process without a place of its own has process IDs of any.
+                if self.identity.place.is_none() {
+                    self.cancel_own(process_id, secret_key).await;
+                }
+                match peers::forward(place, process_id, secret_key).await {
+                    Ok(()) => tracing::debug!(process_id, ?place, "a cancel request was passed on"),
+                    Err(error) => {
+                        tracing::debug!(process_id, ?place, %error, "nobody takes a cancel request")
+                    }
+                }
+            }
+            Owner::Own | Owner::Nobody => self.cancel_own(process_id, secret_key).await,
+        }
+    }
+
+    /// As [`cancel`](Self::cancel), for sessions of this process alone.
+    async fn cancel_own(&self, process_id: u32, secret_key: &[u8]) {
         let handle = self.shard(process_id).get(&process_id).cloned();
         let Some(handle) = handle else { return };
         if !bool::from(handle.secret_key.ct_eq(secret_key)) {

@@ -10,7 +10,7 @@ use super::state::Process;
 use crate::admin::{Admin, AdminError};
 use crate::auth::PgPass;
 use crate::auth::pgpass::PgPassError;
-use crate::cancel::{Sessions, Signal};
+use crate::cancel::{Sessions, Signal, peers};
 use crate::net::{ListenAddress, raise_descriptor_limit};
 use crate::overview::instruments;
 use crate::privileges::{self, PrivilegeError};
@@ -102,8 +102,13 @@ pub async fn run(config: Config, mut events: impl Source, reread: impl Reread) -
     let mut otlp = Otlp::start(&config.otel)?;
     let tracer = otlp.as_ref().map(Otlp::tracer).unwrap_or_default();
     let (orders, ordered) = mpsc::channel(ORDERS_MAX);
-    let process = Process::new(pgpass, threads.workers.clone(), Handle::current(), tracer, splice, orders)?;
-    let process = Arc::new(process);
+    // With what is left of its rights: others of the same user are to find it.
+    let (identity, peers) = peers::claim();
+    let (workers, control) = (threads.workers.clone(), Handle::current());
+    let process = Arc::new(Process::new(pgpass, workers, control, tracer, splice, orders, identity)?);
+    if let Some(peers) = peers {
+        tokio::spawn(peers.serve(Arc::clone(&process.sessions)));
+    }
     let live = Arc::new(Live::start(config, Arc::clone(&process)).await);
     process.set_live(&live);
     if let Some(otlp) = &mut otlp {

@@ -7,7 +7,7 @@ use super::run::Event;
 use super::settings::Config;
 use crate::auth::PgPass;
 use crate::auth::throttle::Throttle;
-use crate::cancel::Sessions;
+use crate::cancel::{Identity, Sessions};
 use crate::net::{BeforeConnect, Role};
 use crate::notify::Listeners;
 use crate::pool::{Pool, UserIndex};
@@ -94,10 +94,11 @@ impl Process {
         tracer: Tracer,
         splice: Option<Splice>,
         orders: mpsc::Sender<Event>,
+        identity: Identity,
     ) -> Result<Self, getrandom::Error> {
         let mut mock_secret = [0; 32];
         getrandom::fill(&mut mock_secret)?;
-        let sessions = Arc::default();
+        let sessions = Arc::new(Sessions::new(identity));
         let metrics: Arc<ProcessMetrics> = Arc::default();
         let admission = Admission::new(Arc::clone(&metrics));
         // Its limit comes with each configuration.

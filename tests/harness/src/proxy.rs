@@ -12,6 +12,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::port::{Port, has_ipv6};
@@ -22,7 +23,7 @@ const START_LIMIT: Duration = Duration::from_secs(30);
 
 #[derive(Debug)]
 pub struct Proxy {
-    port: Port,
+    port: Arc<Port>,
     child: Option<Child>,
     // After the process, which is killed when it is dropped.
     scratch: Scratch,
@@ -36,11 +37,19 @@ impl Proxy {
 
     /// As [`start`](Self::start), with more environment variables.
     pub fn start_in(config: &ProxyConfig, environment: &[(&str, &str)]) -> Result<Self> {
-        Self::launch(&binary::find()?, config, environment)
+        Self::launch(&binary::find()?, config, environment, Arc::new(Port::pick()?))
+    }
+
+    /// Starts another process on the same port; the kernel spreads connections over both.
+    pub fn start_beside(&self, config: &ProxyConfig) -> Result<Self> {
+        let proxy = Self::launch(&binary::find()?, config, &[], Arc::clone(&self.port))?;
+        // The port takes connections before.
+        proxy.wait_for_log("ready", 1, START_LIMIT)?;
+        Ok(proxy)
     }
 
     pub fn start_binary(program: &std::path::Path, config: &ProxyConfig) -> Result<Self> {
-        Self::launch(program, config, &[])
+        Self::launch(program, config, &[], Arc::new(Port::pick()?))
     }
 
     /// Both of the above.
@@ -49,11 +58,16 @@ impl Proxy {
         config: &ProxyConfig,
         environment: &[(&str, &str)],
     ) -> Result<Self> {
-        Self::launch(program, config, environment)
+        Self::launch(program, config, environment, Arc::new(Port::pick()?))
     }
 
-    fn launch(program: &std::path::Path, config: &ProxyConfig, environment: &[(&str, &str)]) -> Result<Self> {
-        let mut proxy = Self { port: Port::pick()?, child: None, scratch: Scratch::new("proxy")? };
+    fn launch(
+        program: &std::path::Path,
+        config: &ProxyConfig,
+        environment: &[(&str, &str)],
+        port: Arc<Port>,
+    ) -> Result<Self> {
+        let mut proxy = Self { port, child: None, scratch: Scratch::new("proxy")? };
         proxy.write_config(config)?;
         let output = File::options().create(true).append(true).open(proxy.log_path())?;
         let child = Command::new(program)
