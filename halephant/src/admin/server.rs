@@ -30,8 +30,10 @@ impl Admin {
     pub fn bind(settings: &AdminSettings) -> Result<Option<Self>, AdminError> {
         let Some(address) = settings.listen else { return Ok(None) };
         let failed = |source| AdminError { address, source };
-        let listener =
-            bind(address, 1).map_err(failed)?.pop().ok_or_else(|| failed(io::ErrorKind::Other.into()))?;
+        let listener = bind(address, 1, false)
+            .map_err(failed)?
+            .pop()
+            .ok_or_else(|| failed(io::ErrorKind::Other.into()))?;
         if !address.ip().to_canonical().is_loopback() {
             tracing::warn!(%address, "the admin API asks for no password, and others than this host may reach it");
         }

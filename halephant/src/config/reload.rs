@@ -8,6 +8,7 @@ type Changed = fn(&Config, &Config) -> bool;
 /// when it is armed.
 pub(super) const RESTART: &[(&str, Changed)] = &[
     ("server.listen", |old, new| old.server.listen != new.server.listen),
+    ("server.so_reuseport", |old, new| old.server.so_reuseport != new.server.so_reuseport),
     ("server.socket_mode", |old, new| old.server.socket_mode != new.server.socket_mode),
     ("server.pgpass", |old, new| old.server.pgpass != new.server.pgpass),
     ("server.user", |old, new| old.server.privileges.user != new.server.privileges.user),

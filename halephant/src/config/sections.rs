@@ -54,6 +54,7 @@ pub(super) fn server(server: &mut Table<'_>) -> (Result<ServerSettings, Reported
         mode => mode.map(|mode| mode.unwrap_or(SOCKET_MODE)),
     };
     let proxy_protocol = server.optional_list("proxy_protocol", Network);
+    let so_reuseport = server.boolean("so_reuseport", false);
     let pgpass = server.optional("pgpass", "~/.pgpass", FilePath);
     let workers = server.integer("workers", 0, 0..=WORKERS_MAX);
     let shutdown_timeout = server.text("shutdown_timeout", "30s", FROM_ZERO);
@@ -70,6 +71,7 @@ pub(super) fn server(server: &mut Table<'_>) -> (Result<ServerSettings, Reported
         Ok(ServerSettings {
             listen: listen?,
             socket_mode: socket_mode?,
+            so_reuseport: so_reuseport?,
             proxy_protocol: proxy_protocol?,
             pgpass: pgpass?,
             workers: workers?,

@@ -12,10 +12,12 @@ const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_PROBES: u32 = 6;
 
-/// Binds `count` sockets to `address`, among which the kernel spreads connections (SO_REUSEPORT). The first is bound
-/// without it, so that another program's listener on the address is an error and not a rival.
-pub fn bind(address: SocketAddr, count: usize) -> io::Result<Vec<std::net::TcpListener>> {
+/// Binds `count` sockets to `address`, among which the kernel spreads connections (SO_REUSEPORT). Unless the address is
+/// `shared` with other processes of ours, one is bound without it first, so that another program's listener on the
+/// address is an error and not a rival.
+pub fn bind(address: SocketAddr, count: usize, shared: bool) -> io::Result<Vec<std::net::TcpListener>> {
     let probe = socket(address)?;
+    probe.set_reuse_port(shared)?;
     probe.bind(&address.into())?;
     // With port 0 the kernel has chosen; the others must share it.
     let address = probe.local_addr()?.as_socket().ok_or(io::ErrorKind::InvalidInput)?;

@@ -24,6 +24,7 @@ pub fn effective(config: &Config) -> Value {
     without_nulls(json!({
         "server": {
             "listen": config.server.listen.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "so_reuseport": config.server.so_reuseport,
             "socket_mode": socket_mode(&config.server),
             "proxy_protocol": config.server.proxy_protocol.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "pgpass": config.server.pgpass,

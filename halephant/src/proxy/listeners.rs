@@ -3,6 +3,7 @@
 use super::connection::serve;
 use super::live::Live;
 use super::run::RunError;
+use super::settings::ServerSettings;
 use crate::net::unix::socket_path;
 use crate::net::{ListenAddress, Origin, SocketFile, bind, bind_unix};
 use crate::wire::Stream;
@@ -33,20 +34,21 @@ pub(super) struct Accepting {
 }
 
 impl Listeners {
-    /// `mode`: the permissions of Unix sockets.
-    pub(super) fn bind(addresses: &[ListenAddress], workers: usize, mode: u32) -> Result<Self, RunError> {
+    /// What `server` says of them; `workers` for each TCP address.
+    pub(super) fn bind(server: &ServerSettings, workers: usize) -> Result<Self, RunError> {
         let mut listeners =
             Self { tcp: (0..workers).map(|_| Vec::new()).collect(), unix: Vec::new(), files: Vec::new() };
-        for address in addresses {
+        for address in &server.listen {
             let failed = |source| RunError::Bind { address: address.clone(), source };
             match address {
                 ListenAddress::Tcp(address) => {
-                    let bound = bind(*address, workers).map_err(failed)?;
+                    let bound = bind(*address, workers, server.so_reuseport).map_err(failed)?;
                     listeners.tcp.iter_mut().zip(bound).for_each(|(worker, socket)| worker.push(socket));
                 }
                 ListenAddress::Unix { directory, port } => {
                     let port = port.ok_or_else(|| failed(io::ErrorKind::InvalidInput.into()))?;
-                    let (socket, file) = bind_unix(&socket_path(directory, port), mode).map_err(failed)?;
+                    let (socket, file) =
+                        bind_unix(&socket_path(directory, port), server.socket_mode).map_err(failed)?;
                     listeners.unix.push(socket);
                     listeners.files.push(file);
                 }

@@ -93,7 +93,7 @@ pub async fn run(config: Config, mut events: impl Source, reread: impl Reread) -
     }
     // Before the first client can connect: what was connected earlier is not enrolled.
     let splice = start_splice(config.ebpf.clone(), &listen).await?;
-    let listeners = Listeners::bind(&listen, count, config.server.socket_mode)?;
+    let listeners = Listeners::bind(&config.server, count)?;
     let admin = Admin::bind(&config.admin)?;
     // Workers are started with what is left.
     privileges::give_up(&config.server.privileges, splice.is_some())?;

@@ -43,6 +43,8 @@ pub struct ServerSettings {
     pub listen: Vec<ListenAddress>,
     /// The permissions of Unix sockets.
     pub socket_mode: u32,
+    /// Other processes may listen on the TCP addresses, too.
+    pub so_reuseport: bool,
     /// Where load balancers are that begin each connection with a PROXY protocol header.
     pub proxy_protocol: Vec<IpNet>,
     /// `None`: `PGPASSFILE`, then `~/.pgpass`.

@@ -42,9 +42,9 @@ impl Proxy {
 
     /// Starts another process on the same port; the kernel spreads connections over both.
     pub fn start_beside(&self, config: &ProxyConfig) -> Result<Self> {
-        let proxy = Self::launch(&binary::find()?, config, &[], Arc::clone(&self.port))?;
+        let mut proxy = Self::launch(&binary::find()?, config, &[], Arc::clone(&self.port))?;
         // The port takes connections before.
-        proxy.wait_for_log("ready", 1, START_LIMIT)?;
+        proxy.wait_until_ready()?;
         Ok(proxy)
     }
 
@@ -98,6 +98,16 @@ impl Proxy {
             Ok(TcpStream::connect_timeout(&address, Duration::from_secs(1)).ok())
         });
         outcome.map(drop).map_err(|error| anyhow!("{error:#}\n{}", self.log_tail()))
+    }
+
+    fn wait_until_ready(&mut self) -> Result<()> {
+        let outcome = wait_for("halephant to be ready", START_LIMIT, || {
+            if let Some(status) = self.child.as_mut().map(Child::try_wait).transpose()?.flatten() {
+                bail!("halephant ended: {status}");
+            }
+            Ok(self.log().contains(" ready ").then_some(()))
+        });
+        outcome.map_err(|error| anyhow!("{error:#}\n{}", self.log_tail()))
     }
 
     /// Writes the configuration and its password file; a running proxy reads them at SIGHUP.

@@ -1,6 +1,6 @@
 //! Several halephant processes on one address: a cancel comes to any of them and reaches the right one.
 
-use halephant_harness::{Binaries, Proxy, command, wait_for};
+use halephant_harness::{Binaries, Cluster, Proxy, ProxyConfig, command, wait_for};
 use halephant_suite::message::error;
 use halephant_suite::{Client, Message, Stage, encode};
 use std::process::Command;
@@ -12,8 +12,9 @@ const CANCELS: usize = 24;
 const PASSED_ON: &str = "a cancel request was passed on";
 
 fn stage() -> (Stage, Proxy) {
-    let stage = Stage::new().expect("it starts");
-    let config = Stage::config(&stage.cluster);
+    let shared = |config: ProxyConfig| config.set("server.so_reuseport", true);
+    let stage = Stage::with(Cluster::builder(), shared).expect("it starts");
+    let config = shared(Stage::config(&stage.cluster));
     let beside = stage.proxy.start_beside(&config).expect("the address may be shared");
     (stage, beside)
 }
@@ -48,18 +49,27 @@ fn a_cancel_finds_the_process_of_its_session() {
     }
 }
 
+/// Without the setting, a second process is an error and not a rival.
+#[test]
+fn an_address_is_shared_only_on_purpose() {
+    let stage = Stage::new().expect("it starts");
+    let config = Stage::config(&stage.cluster);
+    let error = stage.proxy.start_beside(&config).expect_err("the address is taken");
+    assert!(format!("{error:#}").contains("could not listen"), "{error:#}");
+}
+
 /// A process that drains has closed its listeners; its clients cancel by the one that came after it.
 #[test]
 fn a_process_that_drains_still_gets_its_cancels() {
     let (stage, mut beside) = stage();
     let mut clients: Vec<Client> =
-        (0..16).map(|_| Client::connect(&stage.transaction()).expect("it may log in")).collect();
+        (0..10).map(|_| Client::connect(&stage.transaction()).expect("it may log in")).collect();
     for client in &mut clients {
         client.query("BEGIN").expect("it answers");
     }
     beside.signal(nix::sys::signal::Signal::SIGTERM).expect("it runs");
     beside.wait_for_log("shutting down", 1, LIMIT).expect("it drains");
-    for (number, client) in clients.iter_mut().take(8).enumerate() {
+    for (number, client) in clients.iter_mut().enumerate() {
         client
             .send(&encode::query(&format!("SELECT 'drain {number}' FROM pg_sleep(600)")))
             .expect("it reads");
