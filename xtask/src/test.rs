@@ -38,23 +38,40 @@ pub fn run(options: &Options) -> Result<()> {
     runner.env(binary::VARIABLE, &halephant).args(features).args(&options.arguments);
     cargo::run(with_profile(&mut runner, options))?;
     if options.arguments.is_empty() {
-        eprintln!("the tests of sessions again, on the kernel path");
-        let mut runner = cargo::command();
-        runner.args(if nextest { &["nextest", "run"][..] } else { &["test"] });
-        runner.args(["--package", "halephant-suite"]);
-        for name in OF_SESSIONS {
-            runner.args(["--test", name]);
+        for path in [KernelPath::Colocated, KernelPath::OwnSocket] {
+            again(options, nextest, &halephant, path)?;
         }
-        runner.env(binary::VARIABLE, &halephant).env(KernelPath::VARIABLE, KernelPath::Colocated.name());
-        cargo::run(with_profile(&mut runner, options))?;
     }
     Ok(())
 }
 
-/// The test binaries that must not notice whether the kernel moves the bytes. Those that load the machine are left out: the
-/// kernel repeats bytes then (docs/kernel-path.md).
-const OF_SESSIONS: [&str; 7] =
-    ["cancel", "failover", "faults", "pooling", "routing", "shutdown", "transcripts"];
+/// The tests of sessions, in proxies that put sessions on `path`.
+fn again(options: &Options, nextest: bool, halephant: &Path, path: KernelPath) -> Result<()> {
+    eprintln!("the tests of sessions again, on the kernel path {}", path.name());
+    let mut runner = cargo::command();
+    runner.args(if nextest { &["nextest", "run"][..] } else { &["test"] });
+    runner.args(["--package", "halephant-suite"]);
+    for name in OF_SESSIONS {
+        runner.args(["--test", name]);
+    }
+    runner.env(binary::VARIABLE, halephant).env(KernelPath::VARIABLE, path.name());
+    cargo::run(with_profile(&mut runner, options))
+}
+
+/// The test binaries that must not notice whether the kernel moves the bytes.
+const OF_SESSIONS: [&str; 11] = [
+    "cancel",
+    "chaos",
+    "failover",
+    "faults",
+    "load",
+    "pooling",
+    "queue",
+    "reload",
+    "routing",
+    "shutdown",
+    "transcripts",
+];
 
 /// The comparison with PostgreSQL's own parser wants libclang to build. CI has it: there, its absence is an error.
 fn features() -> &'static [&'static str] {

@@ -22,17 +22,19 @@ pub struct ProxyConfig {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KernelPath {
     Off,
+    OwnSocket,
     Colocated,
 }
 
 impl KernelPath {
     /// Names the path for a whole run of tests; without it they run in userspace.
     pub const VARIABLE: &str = "HALEPHANT_TEST_KERNEL_PATH";
-    pub const ALL: [Self; 2] = [Self::Off, Self::Colocated];
+    pub const ALL: [Self; 3] = [Self::Off, Self::OwnSocket, Self::Colocated];
 
     pub fn name(self) -> &'static str {
         match self {
             Self::Off => "off",
+            Self::OwnSocket => "own-socket",
             Self::Colocated => "colocated",
         }
     }
@@ -66,6 +68,7 @@ impl ProxyConfig {
     pub fn kernel_path(self, path: KernelPath) -> Self {
         match path {
             KernelPath::Off => self.set("ebpf.mode", "off"),
+            KernelPath::OwnSocket => self.set("ebpf.mode", "require"),
             KernelPath::Colocated => self.set("ebpf.mode", "require").set("ebpf.colocated", true),
         }
     }
