@@ -302,7 +302,7 @@ impl<'a> Relay<'a> {
             return if self.state.tracker.owed() == 0 {
                 Poll::Ready(Some(RelayEnd::Terminated))
             } else {
-                Poll::Pending
+                self.poll_terminated(cx)
             };
         }
         if self.state.half_closed.is_some() {
@@ -341,6 +341,22 @@ impl<'a> Relay<'a> {
                 Poll::Ready(end)
             }
             Ok(read) => self.forward_held(&buffer[..read], cx),
+            Err(_) => Poll::Ready(Some(RelayEnd::ClientClosed)),
+        })
+    }
+
+    /// Answers are still owed to a client that has said Terminate: only the end of its stream counts. An enrolled socket that
+    /// is closed with unread bytes sends no reset, which would have told (docs/kernel-path.md).
+    fn poll_terminated(&mut self, cx: &mut Context<'_>) -> Turn {
+        if self.state.half_closed.is_some() {
+            return Poll::Pending;
+        }
+        with_scratch(|buffer| match ready!(self.client.stream.poll_read(cx, buffer)) {
+            Ok(0) => self.client_closed(),
+            Ok(read) => {
+                self.kernel_read(Direction::ClientToServer, read);
+                Poll::Ready(None)
+            }
             Err(_) => Poll::Ready(Some(RelayEnd::ClientClosed)),
         })
     }
