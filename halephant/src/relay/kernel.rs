@@ -297,6 +297,8 @@ impl Relay<'_> {
         // Answers to what was put in for prepared statements are the relay's to see.
         let pinned = self.state.pins.contains(PinReason::Listen)
             && self.client.trace.is_none()
+            // Notifications are put between the server's messages here.
+            && self.client.listening.is_none()
             && self.client.statements.is_empty()
             && self.state.statements.pending.is_empty();
         let ending = self.state.terminated || self.state.half_closed.is_some();

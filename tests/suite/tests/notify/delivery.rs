@@ -4,9 +4,11 @@ use super::{
     LIMIT, client, console, next, notification, notifications, run, stage_of, stage_with, tags, take,
 };
 use halephant_harness::psql;
-use halephant_suite::encode::query;
-use halephant_suite::{Client, Stage};
+use halephant_suite::encode::{bind, execute, parse, query, sync};
+use halephant_suite::{Client, Stage, message};
 use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 fn direct(stage: &Stage) -> Client {
     Client::connect(&stage.direct()).expect("it may log in")
@@ -88,6 +90,41 @@ fn what_was_committed_after_listen_was_answered_always_comes() {
         run(&mut sender, &format!("NOTIFY {channel}, 'too late'"));
         assert_eq!(tags(&run(&mut client, "SELECT 1")), "TDCZ");
     }
+}
+
+/// Whoever listens and then reads, in one packet, sees every change: in what it read, or by a notification.
+#[test]
+fn what_was_committed_behind_the_listen_of_a_pipeline_comes() {
+    let stage = stage_of(3);
+    stage.prepare("CREATE TABLE state (n int)").expect("it is made");
+    stage.prepare("INSERT INTO state VALUES (0)").expect("it takes it");
+    let (login, stop) = (stage.transaction(), Arc::new(AtomicBool::new(false)));
+    let stopped = Arc::clone(&stop);
+    let sender = std::thread::spawn(move || {
+        let mut sender = Client::connect(&login).expect("it may log in");
+        while !stopped.load(Ordering::Relaxed) {
+            run(&mut sender, "UPDATE state SET n = n + 1; SELECT pg_notify('a', n::text) FROM state");
+        }
+    });
+    let read = "SELECT n FROM state";
+    let extended = [parse("", "LISTEN a"), bind("", "", &[]), execute("", 0), sync()].concat();
+    for (round, listen) in
+        [query("LISTEN a"), query("BEGIN; LISTEN a; COMMIT"), extended].iter().cycle().take(300).enumerate()
+    {
+        let mut client = client(&stage);
+        client.send(&[listen.clone(), query(read)].concat()).expect("it is read");
+        let mut early = notifications(&client.receive_until(b'Z').expect("it is answered"));
+        let answer = client.receive_until(b'Z').expect("it is answered");
+        early.extend(notifications(&answer));
+        let seen: u32 = message::values(&answer)[0].parse().expect("a number");
+        let number = |payload: &str| payload.parse::<u32>().expect("a number");
+        let mut found: Vec<u32> = early.iter().map(|(_, payload)| number(payload)).collect();
+        found.extend(take(&mut client, 3).iter().map(|payload| number(payload)));
+        assert!(found[0] <= seen + 1, "round {round}: {found:?} after {seen}");
+        assert!(found.windows(2).all(|pair| pair[1] == pair[0] + 1), "round {round}: {found:?}");
+    }
+    stop.store(true, Ordering::Relaxed);
+    sender.join().expect("it does not panic");
 }
 
 #[test]
