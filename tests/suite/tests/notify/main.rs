@@ -6,6 +6,7 @@ mod drivers;
 mod faults;
 mod same;
 
+use halephant_harness::postgres::cluster::Builder;
 use halephant_harness::{Cluster, ProxyConfig, psql, wait_for};
 use halephant_suite::{Client, Message, Stage, stage};
 use std::time::Duration;
@@ -14,7 +15,11 @@ const LIMIT: Duration = Duration::from_secs(60);
 
 /// In transaction mode with so many server connections, with changes to the configuration.
 fn stage_with(connections: u32, change: impl FnOnce(ProxyConfig) -> ProxyConfig) -> Stage {
-    let stage = Stage::with(Cluster::builder(), |config| {
+    stage_on(Cluster::builder(), connections, change)
+}
+
+fn stage_on(builder: Builder, connections: u32, change: impl FnOnce(ProxyConfig) -> ProxyConfig) -> Stage {
+    let stage = Stage::with(builder, |config| {
         let config = config
             .set("cluster.main.pool.app.max_connections.primary", connections)
             .set("cluster.main.pool.app.listen_mode", "multiplex")

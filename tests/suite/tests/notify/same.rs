@@ -1,7 +1,9 @@
 //! The same messages to PostgreSQL and through halephant are answered the same, and leave the client listening on the
 //! same channels.
 
-use super::{LIMIT, notifications, run, stage_of};
+use super::{LIMIT, notifications, run, stage_of, stage_on};
+use halephant_harness::Cluster;
+use halephant_harness::postgres::Binaries;
 use halephant_suite::encode::{bind, close_portal, execute, flush, message, parse, query, sync};
 use halephant_suite::{Client, Message, Stage};
 
@@ -77,63 +79,60 @@ fn check(stage: &Stage, name: &str, steps: &[Step]) {
 
 #[test]
 fn simple_queries_are_answered_as_by_postgresql() {
-    let stage = stage_of(3);
-    check(&stage, "alone", &[q("LISTEN a"), q("LISTEN b"), q("UNLISTEN a"), q("LISTEN \"Ä\"")]);
-    check(&stage, "twice", &[q("LISTEN a"), q("LISTEN a"), q("UNLISTEN a"), q("LISTEN c")]);
-    check(&stage, "all", &[q("LISTEN a"), q("LISTEN b"), q("UNLISTEN *"), q("LISTEN c")]);
-    check(&stage, "discard", &[q("LISTEN a"), q("DISCARD ALL"), q("LISTEN b")]);
+    simple_queries(&stage_of(3));
+}
+
+fn simple_queries(stage: &Stage) {
+    check(stage, "alone", &[q("LISTEN a"), q("LISTEN b"), q("UNLISTEN a"), q("LISTEN \"Ä\"")]);
+    check(stage, "twice", &[q("LISTEN a"), q("LISTEN a"), q("UNLISTEN a"), q("LISTEN c")]);
+    check(stage, "all", &[q("LISTEN a"), q("LISTEN b"), q("UNLISTEN *"), q("LISTEN c")]);
+    check(stage, "discard", &[q("LISTEN a"), q("DISCARD ALL"), q("LISTEN b")]);
+    check(stage, "errors", &[q("LISTEN"), q("LISTEN a b"), q("LISTEN \"\""), q("UNLISTEN"), q("LISTEN a.b")]);
+    check(stage, "own", &[q("LISTEN a"), q("NOTIFY a, 'x'"), q("SELECT pg_notify('a', 'y')"), q("NOTIFY b")]);
     check(
-        &stage,
-        "errors",
-        &[q("LISTEN"), q("LISTEN a b"), q("LISTEN \"\""), q("UNLISTEN"), q("LISTEN a.b")],
-    );
-    check(
-        &stage,
-        "own",
-        &[q("LISTEN a"), q("NOTIFY a, 'x'"), q("SELECT pg_notify('a', 'y')"), q("NOTIFY b")],
-    );
-    check(
-        &stage,
+        stage,
         "long",
         &[q(&format!("LISTEN a{}", "x".repeat(80))), q(&format!("NOTIFY a{}", "x".repeat(62)))],
     );
-    check(
-        &stage,
-        "cases",
-        &[q("listen A"), q("LISTEN \"B\""), q("/* x */ LISTEN c -- y"), q("NOTIFY \"B\"")],
-    );
+    check(stage, "cases", &[q("listen A"), q("LISTEN \"B\""), q("/* x */ LISTEN c -- y"), q("NOTIFY \"B\"")]);
 }
 
 #[test]
 fn several_statements_in_one_text_are_one_transaction() {
-    let stage = stage_of(3);
-    check(&stage, "all", &[q("LISTEN a; LISTEN b; UNLISTEN a; SELECT 1")]);
-    check(&stage, "error", &[q("LISTEN a; SELECT 1/0; LISTEN b"), q("LISTEN c")]);
-    check(&stage, "commit inside", &[q("LISTEN a; COMMIT; LISTEN b; SELECT 1/0")]);
-    check(&stage, "rollback inside", &[q("LISTEN a; ROLLBACK; LISTEN b")]);
+    several_statements(&stage_of(3));
+}
+
+fn several_statements(stage: &Stage) {
+    check(stage, "all", &[q("LISTEN a; LISTEN b; UNLISTEN a; SELECT 1")]);
+    check(stage, "error", &[q("LISTEN a; SELECT 1/0; LISTEN b"), q("LISTEN c")]);
+    check(stage, "commit inside", &[q("LISTEN a; COMMIT; LISTEN b; SELECT 1/0")]);
+    check(stage, "rollback inside", &[q("LISTEN a; ROLLBACK; LISTEN b")]);
     check(
-        &stage,
+        stage,
         "block inside",
         &[q("LISTEN a; BEGIN; LISTEN b"), q("ROLLBACK"), q("BEGIN; LISTEN c; COMMIT; x")],
     );
-    check(&stage, "no savepoint", &[q("LISTEN a; SAVEPOINT s"), q("LISTEN b")]);
-    check(&stage, "no vacuum", &[q("LISTEN a; VACUUM"), q("LISTEN b; DISCARD ALL"), q("LISTEN c")]);
-    check(&stage, "with own", &[q("LISTEN a; NOTIFY a, '1'; NOTIFY a, '2'; NOTIFY a, '1'"), q("SELECT 1")]);
-    check(&stage, "syntax", &[q("LISTEN a; SELEC"), q("LISTEN b;;; ; LISTEN c;")]);
+    check(stage, "no savepoint", &[q("LISTEN a; SAVEPOINT s"), q("LISTEN b")]);
+    check(stage, "no vacuum", &[q("LISTEN a; VACUUM"), q("LISTEN b; DISCARD ALL"), q("LISTEN c")]);
+    check(stage, "with own", &[q("LISTEN a; NOTIFY a, '1'; NOTIFY a, '2'; NOTIFY a, '1'"), q("SELECT 1")]);
+    check(stage, "syntax", &[q("LISTEN a; SELEC"), q("LISTEN b;;; ; LISTEN c;")]);
 }
 
 #[test]
 fn transactions_decide() {
-    let stage = stage_of(3);
-    check(&stage, "commit", &[q("BEGIN"), q("LISTEN a"), q("NOTIFY a, 'x'"), q("SELECT 1"), q("COMMIT")]);
-    check(&stage, "rollback", &[q("LISTEN a"), q("BEGIN"), q("LISTEN b"), q("UNLISTEN a"), q("ROLLBACK")]);
+    transactions(&stage_of(3));
+}
+
+fn transactions(stage: &Stage) {
+    check(stage, "commit", &[q("BEGIN"), q("LISTEN a"), q("NOTIFY a, 'x'"), q("SELECT 1"), q("COMMIT")]);
+    check(stage, "rollback", &[q("LISTEN a"), q("BEGIN"), q("LISTEN b"), q("UNLISTEN a"), q("ROLLBACK")]);
     check(
-        &stage,
+        stage,
         "failed",
         &[q("BEGIN"), q("LISTEN a"), q("SELECT 1/0"), q("LISTEN b"), q("COMMIT"), q("LISTEN c")],
     );
     check(
-        &stage,
+        stage,
         "failed, then back",
         &[
             q("BEGIN"),
@@ -147,7 +146,7 @@ fn transactions_decide() {
         ],
     );
     check(
-        &stage,
+        stage,
         "savepoints",
         &[
             q("BEGIN; SAVEPOINT s; LISTEN a; SAVEPOINT \"S\"; LISTEN b"),
@@ -155,15 +154,15 @@ fn transactions_decide() {
             q("ROLLBACK TO t; LISTEN c; END"),
         ],
     );
-    check(&stage, "released", &[q("BEGIN; SAVEPOINT s; LISTEN a; RELEASE s; ROLLBACK TO s"), q("COMMIT")]);
+    check(stage, "released", &[q("BEGIN; SAVEPOINT s; LISTEN a; RELEASE s; ROLLBACK TO s"), q("COMMIT")]);
     check(
-        &stage,
+        stage,
         "chain",
         &[q("BEGIN; LISTEN a; COMMIT AND CHAIN; LISTEN b; ROLLBACK AND CHAIN; LISTEN c"), q("COMMIT")],
     );
-    check(&stage, "prepared", &[q("BEGIN; LISTEN a"), q("PREPARE TRANSACTION 'x'"), q("LISTEN b")]);
+    check(stage, "prepared", &[q("BEGIN; LISTEN a"), q("PREPARE TRANSACTION 'x'"), q("LISTEN b")]);
     check(
-        &stage,
+        stage,
         "deferred",
         &[
             q("CREATE TEMP TABLE t (a int UNIQUE DEFERRABLE INITIALLY DEFERRED)"),
@@ -174,7 +173,7 @@ fn transactions_decide() {
         ],
     );
     check(
-        &stage,
+        stage,
         "order",
         &[q("LISTEN a"), q("BEGIN; UNLISTEN a; LISTEN a; COMMIT"), q("LISTEN b; UNLISTEN b")],
     );
@@ -182,21 +181,24 @@ fn transactions_decide() {
 
 #[test]
 fn the_extended_protocol_listens_at_sync() {
-    let stage = stage_of(3);
-    check(&stage, "one", &[x(&[unnamed("LISTEN a"), sync()], 1), x(&[unnamed("UNLISTEN a"), sync()], 1)]);
-    check(&stage, "batch", &[x(&[unnamed("LISTEN a"), unnamed("LISTEN b"), unnamed("SELECT 1"), sync()], 1)]);
+    extended_protocol(&stage_of(3));
+}
+
+fn extended_protocol(stage: &Stage) {
+    check(stage, "one", &[x(&[unnamed("LISTEN a"), sync()], 1), x(&[unnamed("UNLISTEN a"), sync()], 1)]);
+    check(stage, "batch", &[x(&[unnamed("LISTEN a"), unnamed("LISTEN b"), unnamed("SELECT 1"), sync()], 1)]);
     check(
-        &stage,
+        stage,
         "error",
         &[x(&[unnamed("LISTEN a"), unnamed("SELECT 1/0"), unnamed("LISTEN b"), sync()], 1)],
     );
     check(
-        &stage,
+        stage,
         "two batches",
         &[x(&[unnamed("LISTEN a"), unnamed("x"), sync(), unnamed("LISTEN b"), sync(), query("LISTEN c")], 3)],
     );
     check(
-        &stage,
+        stage,
         "named",
         &[
             x(&[parse("s", "LISTEN a"), sync()], 1),
@@ -206,7 +208,7 @@ fn the_extended_protocol_listens_at_sync() {
         ],
     );
     check(
-        &stage,
+        stage,
         "bound, not executed",
         &[
             x(&[parse("s", "LISTEN a"), parse("t", "LISTEN b"), sync()], 1),
@@ -214,7 +216,7 @@ fn the_extended_protocol_listens_at_sync() {
         ],
     );
     check(
-        &stage,
+        stage,
         "transaction",
         &[
             x(
@@ -226,7 +228,7 @@ fn the_extended_protocol_listens_at_sync() {
         ],
     );
     check(
-        &stage,
+        stage,
         "own",
         &[
             x(&[unnamed("LISTEN a"), sync()], 1),
@@ -242,7 +244,7 @@ fn the_extended_protocol_listens_at_sync() {
         ],
     );
     check(
-        &stage,
+        stage,
         "own names",
         &[
             q("PREPARE mine AS SELECT 1"),
@@ -251,7 +253,7 @@ fn the_extended_protocol_listens_at_sync() {
         ],
     );
     check(
-        &stage,
+        stage,
         "pieces",
         &[
             x(&[parse("", "LISTEN a"), flush()], 0),
@@ -261,7 +263,7 @@ fn the_extended_protocol_listens_at_sync() {
         ],
     );
     check(
-        &stage,
+        stage,
         "copy",
         &[x(
             &[
@@ -277,4 +279,24 @@ fn the_extended_protocol_listens_at_sync() {
     let listening =
         "SELECT count(*) FROM pg_stat_activity WHERE query ~* '^listen' AND application_name = ''";
     stage.wait_until(listening, "0", LIMIT).expect("none is left");
+}
+
+/// The same with the other major versions.
+#[test]
+fn every_version_is_answered_the_same() {
+    for major in [13, 14, 16, 17, 18] {
+        let binaries = match Binaries::major(major) {
+            Ok(binaries) => binaries,
+            Err(error) => {
+                assert!(std::env::var_os("CI").is_none(), "PostgreSQL {major} is missing: {error:#}");
+                eprintln!("PostgreSQL {major} is missing, left out: {error:#}");
+                continue;
+            }
+        };
+        let stage = stage_on(Cluster::builder().binaries(binaries), 3, |config| config);
+        simple_queries(&stage);
+        several_statements(&stage);
+        transactions(&stage);
+        extended_protocol(&stage);
+    }
 }
