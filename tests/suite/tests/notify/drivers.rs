@@ -2,9 +2,12 @@
 
 use super::{LIMIT, console, stage_of};
 use anyhow::{Context, Result};
-use halephant_harness::Login;
+use halephant_harness::{Login, command, target};
 use halephant_suite::Stage;
 use std::future::poll_fn;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio_postgres::{AsyncMessage, Client, NoTls, Notification};
 
@@ -61,5 +64,44 @@ fn tokio_postgres_listens() {
     let stage = stage_of(1);
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     runtime.block_on(listen(&stage)).expect("it works");
+    assert_eq!(console(&stage, "SHOW PINS"), "");
+}
+
+const INSTALL_LIMIT: Duration = Duration::from_secs(300);
+const PSYCOPG: &str = "psycopg[binary]==3.3.9";
+
+/// Python with psycopg, installed where it is missing: once for this checkout, from PyPI.
+fn python() -> Result<PathBuf> {
+    let home = target::cache("notify-psycopg-3.3.9")?;
+    let (python, done) = (home.join("bin").join("python"), home.join("installed"));
+    if !done.is_file() {
+        let mut venv = Command::new("python3");
+        command::succeed(venv.args(["-m", "venv", "--clear"]).arg(&home), INSTALL_LIMIT)?;
+        let mut pip = Command::new(&python);
+        let pip = pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", PSYCOPG]);
+        command::succeed(pip, INSTALL_LIMIT)?;
+        std::fs::write(&done, "")?;
+    }
+    Ok(python)
+}
+
+#[test]
+fn psycopg_listens() {
+    let python = match python() {
+        Ok(python) => python,
+        Err(error) => {
+            assert!(std::env::var_os("CI").is_none(), "psycopg cannot be installed: {error:#}");
+            return eprintln!("psycopg cannot be installed, left out: {error:#}");
+        }
+    };
+    let stage = stage_of(2);
+    let login = stage.transaction();
+    let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/notify/psycopg_.py");
+    let url = format!(
+        "postgresql://{}:{}@{}:{}/{}",
+        login.user, login.password, login.host, login.port, login.database
+    );
+    let output = command::run(Command::new(python).arg(program).arg(url), 2 * LIMIT).expect("it runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(console(&stage, "SHOW PINS"), "");
 }
