@@ -127,8 +127,26 @@ impl Upstream {
     async fn open_own(&self, node: &NodeAddress, login: Login<'_>) -> Result<ServerConnection, OpenError> {
         let credentials = self.credentials(node, login.database, login.role);
         let settings = self.settings();
+        let opened = self.open_with(node, login, &credentials, &settings).await;
+        if !matches!(opened, Err(OpenError::NoCredentials { .. })) || !credentials.is_empty() {
+            return opened;
+        }
+        // A client may have brought some meanwhile, and may be waiting for this very connection.
+        match self.credentials(node, login.database, login.role) {
+            credentials if credentials.is_empty() => opened,
+            credentials => self.open_with(node, login, &credentials, &settings).await,
+        }
+    }
+
+    async fn open_with(
+        &self,
+        node: &NodeAddress,
+        login: Login<'_>,
+        credentials: &Credentials,
+        settings: &NodeSettings,
+    ) -> Result<ServerConnection, OpenError> {
         let tls = settings.tls.made();
-        open(node, login, &credentials, &self.keys, tls, &self.before_connect, settings.connect_timeout).await
+        open(node, login, credentials, &self.keys, tls, &self.before_connect, settings.connect_timeout).await
     }
 
     fn logins(&self, node: &NodeAddress) -> Arc<Semaphore> {

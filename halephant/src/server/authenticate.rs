@@ -26,6 +26,12 @@ pub struct Credentials {
     pub md5: Option<Secret<String>>,
 }
 
+impl Credentials {
+    pub fn is_empty(&self) -> bool {
+        self.password.is_none() && self.keys.is_none() && self.md5.is_none()
+    }
+}
+
 /// The keys of a client that proved its password to us, good for the verifier it proved it against.
 #[derive(Clone, Debug)]
 pub struct LearnedKeys {
