@@ -22,6 +22,15 @@ fn assert_well(stage: &Stage) {
     assert_eq!(client.value("SELECT 'well'").expect("it answers"), "well");
 }
 
+/// Where each of many attempts is to be looked at as if it were the first.
+fn stage_unthrottled() -> anyhow::Result<Stage> {
+    Stage::with(Cluster::builder(), unthrottled)
+}
+
+fn unthrottled(config: ProxyConfig) -> ProxyConfig {
+    config.set("server.throttle.failures", 0)
+}
+
 fn refusal(login: &Login) -> Refused {
     let error = Client::connect(login).expect_err("it is refused");
     error.downcast::<Refused>().expect("by an ErrorResponse")
@@ -84,7 +93,7 @@ fn endure(serve: impl Fn(&mut Connection) -> io::Result<()> + Clone + Send + Syn
 /// bounds, and crashed the process, before any authentication.
 #[test]
 fn cve_2026_6664_the_length_in_a_scram_packet_wraps() {
-    let stage = Stage::new().expect("it starts");
+    let stage = stage_unthrottled().expect("it starts");
     for length in [0xFFFF_FFFF_u32, 0xFFFF_FFFE, 0x8000_0000, 0x7FFF_FFFF, 0x1_0000, 5, 3] {
         let messages = told(&stage, &[startup(stage::ROLE), sasl_initial(length, b"n,,,")].concat());
         let last = messages.last().expect("it is told");
@@ -283,7 +292,7 @@ fn cve_2021_43767_answers_before_the_handshake() {
 /// PgBouncer 1.6.0: with an unknown user name, one was logged in as the auth_user.
 #[test]
 fn cve_2015_6817_an_unknown_user_is_nobody() {
-    let stage = Stage::new().expect("it starts");
+    let stage = stage_unthrottled().expect("it starts");
     for user in ["nobody_at_all", "halephant", "postgres"] {
         for password in ["", "halephant-password", stage::PASSWORD] {
             let login = as_user(&stage.transaction().password(password), user);
@@ -296,7 +305,7 @@ fn cve_2015_6817_an_unknown_user_is_nobody() {
 /// PgBouncer before 1.5.5: a password before the startup packet was a null pointer, and a crash.
 #[test]
 fn cve_2015_4054_a_password_before_the_startup_packet() {
-    let stage = Stage::new().expect("it starts");
+    let stage = stage_unthrottled().expect("it starts");
     let password = encode::message(b'p', b"secret\0");
     for bytes in [password.clone(), [password.clone(), startup(stage::ROLE)].concat()] {
         let messages = told(&stage, &bytes);
@@ -310,7 +319,7 @@ fn cve_2015_4054_a_password_before_the_startup_packet() {
 /// PgBouncer 1.5.2: a long database name ended the process.
 #[test]
 fn cve_2012_4575_a_long_database_name() {
-    let stage = Stage::new().expect("it starts");
+    let stage = stage_unthrottled().expect("it starts");
     for length in [63, 64, 1000, 9000] {
         let refused = refusal(&stage.transaction().database(&"d".repeat(length)));
         assert_eq!(refused.sqlstate(), "3D000", "{length}");
@@ -324,7 +333,7 @@ fn cve_2012_4575_a_long_database_name() {
 #[test]
 fn cve_2025_46801_no_step_of_a_login_can_be_left_out() {
     let stage = Stage::with(Cluster::builder().role("other", "other-password"), |config| {
-        config.set("cluster.main.pool.app.user.other", Table::new())
+        unthrottled(config).set("cluster.main.pool.app.user.other", Table::new())
     })
     .expect("it starts");
     let mut witness = stage.client().expect("it logs in, and its keys are known from now on");
@@ -424,7 +433,7 @@ fn cve_2023_22332_no_credentials_in_what_is_shown() {
 /// A peer crashes on it.
 #[test]
 fn options_of_four_kilobytes() {
-    let stage = Stage::new().expect("it starts");
+    let stage = stage_unthrottled().expect("it starts");
     let long = format!("-c work_mem={}MB", "1".repeat(4096));
     let many = "-c work_mem=4MB ".repeat(256);
     let escaped = "\\".repeat(4096);
@@ -447,7 +456,7 @@ fn options_of_four_kilobytes() {
 /// the login somebody else's.
 #[test]
 fn cve_2026_107350_a_second_startup_message_is_refused() {
-    let stage = Stage::new().expect("it starts");
+    let stage = stage_unthrottled().expect("it starts");
     let nowhere = encode::startup(3, 0, &[("user", stage::ROLE), ("database", "nowhere")]);
     let first = sasl_initial(26, b"n,,n=,r=abcdefghijklmnopqr");
     let other = startup("halephant");
@@ -472,7 +481,7 @@ fn cve_2026_6669_iterations_without_end() {
 /// PgBouncer up to 1.25.2: a client-final-message without one of its attributes was a null pointer, and a crash.
 #[test]
 fn cve_2026_19888_a_final_message_without_an_attribute() {
-    let stage = Stage::new().expect("it starts");
+    let stage = stage_unthrottled().expect("it starts");
     for last in [
         "",
         "c=biws",

@@ -80,6 +80,40 @@ fn clients_come_over_a_socket_of_libpqs_name() {
     assert!(entries(directory.path()).is_empty(), "{:?}", entries(directory.path()));
 }
 
+/// Whoever runs the tests is the role by a map; without one the names have to agree, and they do not.
+#[test]
+fn peers_are_let_in_by_the_kernels_word() {
+    let directory = tempfile::tempdir().expect("there is room");
+    let file = |name: &str, lines: &str| {
+        let path = directory.path().join(name);
+        fs::write(&path, lines).expect("there is room");
+        text(&path)
+    };
+    let own = nix::unistd::User::from_uid(nix::unistd::getuid()).expect("it is known").expect("it is there");
+    let ident = file("ident", &format!("us {} {}\n", own.name, stage::ROLE));
+    for (rule, outcome) in [("local all all peer map=us", true), ("local all all peer", false)] {
+        let hba = file("hba", &format!("{rule}\nhost all all all scram-sha-256\n"));
+        let sockets = tempfile::tempdir().expect("there is room");
+        let stage = Stage::with(Cluster::builder(), |config| {
+            let config = config.listen(&text(sockets.path()));
+            // Nothing is learned from a client without a password.
+            let config = config.pgpass(&format!("*:*:*:{}:{}", stage::ROLE, stage::PASSWORD));
+            config.set("server.hba", hba.as_str()).set("server.ident", ident.as_str())
+        })
+        .expect("it starts");
+        let login = over(sockets.path(), stage.transaction()).password("not needed");
+        let answer = psql::query(stage.cluster.binaries(), &login, "SELECT current_user");
+        match outcome {
+            true => assert_eq!(answer.expect("it is let in"), stage::ROLE),
+            false => {
+                let said = answer.expect_err("it is somebody else").to_string();
+                assert!(said.contains("Peer authentication failed"), "{said}");
+            }
+        }
+        stage.client().expect("over TCP the password counts");
+    }
+}
+
 /// SIGKILL leaves everything behind; the next process starts all the same, and one beside it does not.
 #[test]
 fn a_killed_process_is_in_nobodys_way_and_a_live_one_is() {
