@@ -183,6 +183,11 @@ impl Tracker {
         self.copy_in || self.copy_both
     }
 
+    /// The client has sent what ends a COPY that the server has yet to end.
+    pub fn copy_ends(&self) -> bool {
+        self.copy_open() && self.expected.contains(&Expect::CopyEnd)
+    }
+
     /// The count of owed answers is not certain: a connection left like this must be closed (invariant 2). A later
     /// answer of the server may settle it.
     pub fn in_doubt(&self) -> bool {

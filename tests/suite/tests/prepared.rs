@@ -3,7 +3,8 @@
 
 use halephant_harness::{Cluster, psql};
 use halephant_suite::encode::{
-    bind, close_statement, describe_portal, describe_statement, execute, flush, parse, query, sync,
+    bind, close_statement, copy_data, copy_done, copy_fail, describe_portal, describe_statement, execute,
+    flush, parse, query, sync,
 };
 use halephant_suite::{Client, Message, Stage, message, stage};
 
@@ -420,5 +421,34 @@ fn the_same_text_under_other_parameters_is_another_statement() {
     for _ in 0..2 {
         let found = clients.each_mut().map(|client| values(client, "s").concat());
         assert_eq!(found, ["2003-02-01", "2003-01-02"]);
+    }
+}
+
+/// What is sent behind the end of a COPY, before that has ended, is as good as anywhere. tokio-postgres sends it so.
+#[test]
+fn statements_behind_the_end_of_a_copy_are_known() {
+    let stage = stage_of(1);
+    stage.prepare("CREATE TABLE sink (n int)").expect("it is made");
+    let starts =
+        [vec![bind("", "c", &[]), execute("", 0), sync()], vec![bind("", "c", &[]), execute("", 0), flush()]];
+    for (start, end) in starts.iter().flat_map(|start| [copy_done(), copy_fail("no")].map(|end| (start, end)))
+    {
+        let mut client = client(&stage);
+        prepare(&mut client, "c", "COPY sink FROM STDIN");
+        client.send(&start.concat()).expect("it is read");
+        client.receive_until(b'G').expect("it waits for data");
+        let behind = [close_statement("c"), parse("s", "SELECT 'behind'"), parse("", "SELECT 'unnamed'")];
+        client.send(&[copy_data(b"1\n"), end, sync(), behind.concat(), sync()].concat()).expect("it is read");
+        client.receive_until(b'Z').expect("the COPY ends");
+        assert_eq!(tags(&client.receive_until(b'Z').expect("it is answered")), "311Z");
+        assert_eq!(values(&mut client, ""), ["unnamed"]);
+        assert_eq!(values(&mut client, "s"), ["behind"]);
+        let gone = exchange(&mut client, &[run("c", &[]), sync()]);
+        assert_eq!((tags(&gone), sqlstate(&gone)), ("EZ".into(), "26000".into()));
+        assert_eq!(pins(&stage), "");
+        client.terminate().expect("it leaves");
+        // Nothing of it is on the server under the client's own name.
+        let names = "SELECT count(*) FROM pg_prepared_statements WHERE name IN ('c', 's')";
+        assert_eq!(stage.client().expect("it may log in").value(names).expect("it answers"), "0");
     }
 }
