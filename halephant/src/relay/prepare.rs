@@ -163,6 +163,8 @@ impl Relay<'_> {
             return Passage::AsIs;
         }
         if header.tag == tag::CLOSE {
+            let before = self.client.statements.unnamed();
+            self.state.statements.changes_unnamed(&self.state.tracker, before);
             self.client.statements.drop_unnamed();
             self.state.statements.unnamed_is_own = true;
         } else if !self.state.statements.unnamed_is_own {
@@ -193,14 +195,14 @@ impl Relay<'_> {
         if self.state.tracker.is_skipping() {
             return Some(Passage::AsIs);
         }
-        self.state.tracker.copy_open().then(|| self.meets_copy(output))
+        (self.state.tracker.copy_open() || self.state.tracker.copy_ends()).then(|| self.meets_copy(output))
     }
 
     /// A message about a statement meets a COPY that is open.
     #[cold]
     fn meets_copy(&mut self, output: &mut Output<'_>) -> Passage {
         if self.state.tracker.copy_ends() {
-            // An answer comes for certain. A Sync that the COPY read does not ask for it.
+            // Which Syncs the COPY reads is not known before. An answer comes for certain. A Sync that the COPY read does not ask for it.
             if !std::mem::replace(&mut self.state.statements.waiting, true) {
                 Flush.encode(output.put_in());
             }

@@ -208,13 +208,13 @@ impl Relay<'_> {
                 let answered = self.state.tracker.answered_position();
                 let event = self.state.tracker.server_message(tag);
                 let now = self.state.tracker.answered_position();
-                if now != answered {
-                    let error = (tag == backend::tag::ERROR_RESPONSE).then_some(body);
-                    self.settle_statements(answered, now, error);
-                }
                 if self.state.tracker.has_lost_count() && self.state.statements.pending.has_own() {
                     // An answer to what we put in could be taken for one to the client.
                     return Some(RelayEnd::ServerViolation);
+                }
+                if now != answered {
+                    let error = (tag == backend::tag::ERROR_RESPONSE).then_some(body);
+                    self.settle_statements(answered, now, error);
                 }
                 event
             }

@@ -183,9 +183,11 @@ impl Tracker {
         self.copy_in || self.copy_both
     }
 
-    /// The client has sent what ends a COPY that the server has yet to end.
+    /// The client has sent what ends a COPY, and whether there is one for it is yet to come out. An answer is outstanding then.
     pub fn copy_ends(&self) -> bool {
-        self.copy_open() && self.expected.contains(&Expect::CopyEnd)
+        // With nothing before it, the server ignores it.
+        let ends = |entry: &Expect| *entry == Expect::CopyEnd;
+        self.expected.iter().skip_while(|entry| ends(entry)).any(ends)
     }
 
     /// The count of owed answers is not certain: a connection left like this must be closed (invariant 2). A later

@@ -9,6 +9,7 @@ pub mod http;
 pub mod message;
 pub mod script;
 pub mod scripts;
+pub mod sequence;
 pub mod soak;
 pub mod stage;
 pub mod tunnel;

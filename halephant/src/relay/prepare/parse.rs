@@ -37,9 +37,10 @@ impl Relay<'_> {
             }
             self.state.statements.shape.once = true;
             self.inspect_text(parse.query);
+            let before = self.client.statements.unnamed();
+            self.state.statements.changes_unnamed(&self.state.tracker, before);
             self.client.statements.set_unnamed(definition);
             self.state.statements.unnamed_is_own = true;
-            self.state.statements.unnamed_position = Some(self.state.tracker.next_position());
             return Passage::AsIs;
         }
         if self.client_waits() {
@@ -139,6 +140,10 @@ impl Relay<'_> {
     /// A Parse under a name that is taken: it is taken on the server, too, when the Parse gets there.
     fn parse_again(&mut self, name: &[u8], output: &mut Output<'_>) -> Passage {
         if self.state.tracker.has_lost_count() {
+            // Nothing can be put in to make it fail: it succeeds, on a connection that is no one else's any more, and the name
+            // stands for the new text. Better than for the old one.
+            self.pin(PinReason::PreparedStatement);
+            self.client.statements.remove(name);
             return Passage::AsIs;
         }
         // It may be taken there already, by an earlier Parse of this kind: then that one would fail, for another reason.

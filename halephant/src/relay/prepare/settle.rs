@@ -16,8 +16,10 @@ impl Relay<'_> {
     }
 
     fn statements_failed(&mut self, from: u64, to: u64, error: &[u8]) {
-        if self.state.statements.unnamed_position.take_if(|position| *position >= from).is_some() {
-            self.client.statements.drop_unnamed();
+        match self.state.statements.unnamed_after_error(from, to) {
+            Some(Some(definition)) => self.client.statements.set_unnamed(&definition),
+            Some(None) => self.client.statements.drop_unnamed(),
+            None => {}
         }
         let doubtful = sqlstate(error).is_none_or(may_be_of_parse);
         for name in std::mem::take(&mut self.state.statements.answered) {

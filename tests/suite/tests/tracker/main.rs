@@ -2,14 +2,13 @@
 //! tracker is shown both sides in orders that a relay could have seen.
 
 mod play;
-mod sequence;
 
 use anyhow::{Context, Result, ensure};
 use halephant::relay::Tracker;
 use halephant::relay::track::ServerEvent;
 use halephant_harness::{Cluster, psql};
 use halephant_protocol::backend::TransactionStatus;
-use halephant_suite::{Client, stage};
+use halephant_suite::{Client, sequence, stage};
 use play::Event;
 use rand::SeedableRng;
 use rand::rngs::StdRng;

@@ -11,6 +11,8 @@ use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 
+use super::{normalize, number, text};
+
 /// Sequences beside the known ones, from a new seed every time.
 const SEQUENCES: u64 = 300;
 /// Batches of one sequence, all on the same connection.
@@ -82,16 +84,6 @@ fn play(client: &mut Client, bytes: &[u8], ready: usize) -> Result<Vec<Message>>
     Ok(messages)
 }
 
-/// Where in PostgreSQL's source an error was raised may differ: a Bind in a failed transaction that meets no copy
-/// fails by the Parse in front of it, in the same words.
-fn normalize(message: &mut Message) {
-    if message.tag == b'E' {
-        let fields = message.body.split(|byte| *byte == 0);
-        let kept = fields.filter(|field| !matches!(field.first(), Some(b'F' | b'L' | b'R')));
-        message.body = kept.collect::<Vec<_>>().join(&0);
-    }
-}
-
 /// Whether something met a failed transaction. No copy can be made there, so what PostgreSQL says about a statement that
 /// it has may be this instead.
 fn in_failed_transaction(messages: &[Message]) -> bool {
@@ -104,17 +96,6 @@ fn states(messages: &[Message]) -> Vec<String> {
 
 fn statuses(messages: &[Message]) -> Vec<&Message> {
     messages.iter().filter(|message| message.tag == b'Z').collect()
-}
-
-/// The messages of a write, for people to read.
-fn text(mut bytes: &[u8]) -> String {
-    let mut text = String::new();
-    while let Some((&[tag, ref length @ ..], rest)) = bytes.split_first_chunk::<5>() {
-        let body = u32::from_be_bytes(*length) as usize - 4;
-        text += &format!("{}({}) ", char::from(tag), rest[..body].escape_ascii());
-        bytes = &rest[body..];
-    }
-    text
 }
 
 fn compare(seed: u64, direct: &mut Client, through: &mut Client, other: &mut Client) -> Result<()> {
@@ -161,9 +142,8 @@ fn the_answers_are_those_of_postgresql() {
         config.set("cluster.main.pool.app.max_connections.primary", 2)
     });
     let stage = stage.expect("it starts");
-    let first: u64 = std::env::var("STATEMENTS_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(SEED);
-    let sequences: u64 =
-        std::env::var("STATEMENTS_SEQUENCES").ok().and_then(|text| text.parse().ok()).unwrap_or(SEQUENCES);
+    let first = number("STATEMENTS_SEED", SEED);
+    let sequences = number("STATEMENTS_SEQUENCES", SEQUENCES);
     for seed in KNOWN.into_iter().chain((0..sequences).map(|offset| first.wrapping_add(offset))) {
         let client = |login| Client::connect(&login).expect("it may log in");
         let (mut direct, mut through) = (client(stage.direct()), client(stage.transaction()));

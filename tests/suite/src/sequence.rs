@@ -1,6 +1,6 @@
 //! Random sequences of frontend messages: mostly what drivers send, bent and cut short at random.
 
-use halephant_suite::encode;
+use crate::encode;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
