@@ -179,3 +179,35 @@ fn the_console_follows_the_rules() {
     let text = "pg_hba.conf rejects connection for host \"::1\", user \"app\", database \"halephant\", no encryption";
     assert!(refused.to_string().contains(text), "{refused}");
 }
+
+/// On a Unix socket the kernel says who is at the other end.
+#[test]
+fn peers_are_users_of_this_host() {
+    let name =
+        nix::unistd::User::from_uid(nix::unistd::getuid()).expect("it is known").expect("it is there").name;
+    let directory = tempfile::tempdir().expect("there is room");
+    let ident = directory.path().join("pg_ident.conf");
+    std::fs::write(&ident, format!("m {name} app\nm nobody_else other\n")).expect("it is ours");
+    let text = |path: &std::path::Path| path.to_str().expect("it is UTF-8").to_owned();
+    let rules = "local app all peer map=m\nlocal all all peer\nhost all all all scram-sha-256\n";
+    let builder = Cluster::builder().role("other", "other-password");
+    let ruled = Ruled::with(rules, builder, |config| {
+        config
+            .pool("app", "transaction", 5, &[ROLE, "other"])
+            .listen(&text(directory.path()))
+            .set("server.ident", text(&ident))
+            .pgpass("*:*:*:app:app-password")
+            .pgpass("*:*:*:other:other-password")
+    });
+    let stage = &ruled.stage;
+    let over = |login: Login| Login { host: text(directory.path()), ..login }.password("none is asked for");
+    let login = over(stage.transaction());
+    assert_eq!(psql_gives(stage, &login).as_deref(), Ok(ROLE));
+    for (login, user) in
+        [(as_user(login.clone(), "other", ""), "other"), (login.clone().database("app_session"), ROLE)]
+    {
+        let error = psql_gives(stage, &login).expect_err("it is another user");
+        assert!(error.contains(&format!("Peer authentication failed for user \"{user}\"")), "{error}");
+    }
+    assert_eq!(outcome(&stage.transaction()), Ok(()), "over TCP there is a password");
+}
