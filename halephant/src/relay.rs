@@ -3,6 +3,7 @@
 //! Whole runs of messages are written straight from the read buffer. A direction is read only when what it read before
 //! has been written, so a slow reader holds back its sender and at most one read's worth of bytes is kept.
 
+mod begin;
 mod block;
 pub mod clock;
 mod inspect;
@@ -115,6 +116,9 @@ pub enum RelayEnd {
     NodeLost,
     /// Bytes that the kernel has taken did not arrive in order, or not in time: both connections are of no more use.
     KernelFault,
+    /// The server refused the client's BEGIN, which was sent ahead of its first message: the ErrorResponse. The message was not
+    /// sent.
+    BeginRefused(Box<BytesMut>),
     /// A transaction block that was not seen coming, in statement mode.
     Transaction,
     /// The client did one thing for longer than its pool allows.
@@ -160,8 +164,11 @@ pub struct RelayState {
     to_server: BytesMut,
     pub(crate) server_held: BytesMut,
     pub(crate) server_body_left: u32,
-    /// The answers to our own SETs are being dropped, up to their ReadyForQuery.
+    /// The answers to our own SETs and BEGIN are being dropped, up to their ReadyForQuery.
     swallowing: bool,
+    begin: begin::Begin,
+    /// Of these, the SETs are not answered yet.
+    setting: bool,
     /// What the client had sent before the relay began was looked at.
     began: bool,
     forwarded: bool,

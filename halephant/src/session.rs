@@ -1,5 +1,6 @@
 //! One client after its login: without a server connection, waiting for one, or relayed to one, until it ends.
 
+mod begun;
 mod detached;
 mod ending;
 pub mod parameters;
@@ -15,6 +16,7 @@ use crate::pool::{CheckoutError, Lease, Pool, UserIndex};
 use crate::relay::{self, Client, Relay, RelayEnd, Release};
 use crate::route::Access;
 use crate::splice::Splice;
+use begun::Begun;
 use detached::Detached;
 use halephant_protocol::SqlState;
 use halephant_protocol::backend::ErrorReport;
@@ -37,6 +39,7 @@ pub struct Session {
     discard: usize,
     /// After an error in the extended protocol: drop everything up to Sync.
     skipping: bool,
+    begun: Begun,
 }
 
 /// Why a session ended, for its closing log line.
@@ -97,7 +100,18 @@ impl Session {
         splice: Option<Splice>,
     ) -> Self {
         let access = Access::of(pool.settings(), pool.user_settings(user));
-        Self { client, registration, pool, user, role, access, splice, discard: 0, skipping: false }
+        Self {
+            client,
+            registration,
+            pool,
+            user,
+            role,
+            access,
+            splice,
+            discard: 0,
+            skipping: false,
+            begun: Begun::Nothing,
+        }
     }
 
     /// Serves the client to its end. `lease`: a connection that the login already took, in session mode.
@@ -153,7 +167,11 @@ impl Session {
         self.trace_node(&lease);
         let mut relay =
             Relay::new(&mut self.client, &mut lease, &self.registration, release, self.splice.as_ref());
+        if let Begun::Open(text) = &self.begun {
+            relay.begin(text);
+        }
         let end = relay.run().await;
+        let begun = std::mem::take(&mut self.begun);
         let state = std::mem::take(&mut relay.state);
         self.registration.set_idle();
         lease.server().unlend();
@@ -163,6 +181,13 @@ impl Session {
         let (end, report) = match end {
             RelayEnd::Complete => {
                 recover::give_back(lease);
+                return None;
+            }
+            RelayEnd::BeginRefused(error) => {
+                // Nothing else was sent on it.
+                lease.connection().busy = false;
+                recover::give_back(lease);
+                self.begin_refused(begun, &error);
                 return None;
             }
             RelayEnd::Terminated => {

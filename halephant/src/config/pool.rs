@@ -41,6 +41,12 @@ pub(super) fn read(
     let checkout_timeout = pool.optional("checkout_timeout", "that of [server]", FROM_MILLISECOND);
     let client_login_timeout = pool.optional("client_login_timeout", "that of [server]", FROM_MILLISECOND);
     let client_timeouts = client_timeouts(pool);
+    let defer_begin = pool.boolean("defer_begin", false).and_then(|defer_begin| match mode {
+        Ok(PoolMode::Session | PoolMode::Statement) if pool.has("defer_begin") => {
+            Err(pool.wrong_at("defer_begin", Problem::DeferBeginWithoutTransactions))
+        }
+        _ => Ok(defer_begin),
+    });
     let max_client_connections = pool.integer("max_client_connections", 0, 0..=CLIENTS_MAX);
 
     let listen_mode = match (mode, pool.has("listen_mode")) {
@@ -71,6 +77,7 @@ pub(super) fn read(
             None => inherited.client_login_timeout?,
         },
         client_timeouts: client_timeouts?,
+        defer_begin: defer_begin?,
         max_client_connections: max_client_connections?,
         users: users?.into_iter().collect::<Result<_, _>>()?,
     })

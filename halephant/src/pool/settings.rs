@@ -49,6 +49,8 @@ pub struct PoolSettings {
     /// From accept to the end of the login: the pool's own, or that of `[server]`.
     pub client_login_timeout: Duration,
     pub client_timeouts: ClientTimeouts,
+    /// In transaction mode: BEGIN alone is answered without a server connection.
+    pub defer_begin: bool,
     /// Clients at a time, of all users; 0 is no limit.
     pub max_client_connections: u32,
     pub users: Vec<UserSettings>,

@@ -167,6 +167,7 @@ fn pool(settings: &PoolSettings) -> Value {
         "client_idle_timeout": duration(settings.client_timeouts.idle),
         "idle_transaction_timeout": duration(settings.client_timeouts.idle_transaction),
         "query_timeout": duration(settings.client_timeouts.query),
+        "defer_begin": (settings.mode == PoolMode::Transaction).then_some(settings.defer_begin),
         "max_client_connections": settings.max_client_connections,
         "user": users,
     })

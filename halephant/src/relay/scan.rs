@@ -261,8 +261,10 @@ impl Relay<'_> {
             backend::tag::ERROR_RESPONSE if self.state.own_names.underway && !is_fatal(body) => {
                 self.names_are_refused();
             }
+            _ if self.is_beginning() && !is_fatal(body) => return self.swallow_begin(header, body),
             backend::tag::READY_FOR_QUERY => {
-                self.state.swallowing = false;
+                // Behind the SETs the BEGIN may be under way.
+                self.state.swallowing = std::mem::take(&mut self.state.setting);
                 match ReadyForQuery::parse(body) {
                     Ok(ready) if ready.status == backend::TransactionStatus::Idle => self.tell_parameters(),
                     _ => return Some(RelayEnd::ServerViolation),

@@ -32,6 +32,7 @@ fn access(pool: (u32, u32), user: Option<(u32, u32)>, read_only: Option<&str>) -
         checkout_timeout: Duration::from_secs(1),
         client_login_timeout: Duration::from_secs(1),
         client_timeouts: Default::default(),
+        defer_begin: false,
         max_client_connections: 0,
         users: vec![],
     };

@@ -20,7 +20,7 @@ pub(super) enum Detached {
 impl Session {
     /// Waits until the client needs a server connection or leaves. Cancel safe.
     pub(super) async fn detached(&mut self) -> Detached {
-        self.client.clock.begin(Phase::Idle, 0);
+        self.client.clock.begin(self.begun.phase(), 0);
         std::future::poll_fn(|cx| self.poll_detached(cx)).await
     }
 
@@ -34,6 +34,7 @@ impl Session {
                 super::ending::shutdown_report().encode_error(&mut self.client.out);
                 return Poll::Ready(Detached::Ended(SessionEnd::Shutdown));
             }
+            self.client.clock.tell(self.begun.phase(), 0);
             let idle = self.poll_idle(cx);
             if idle.is_ready() {
                 return idle;
@@ -42,6 +43,7 @@ impl Session {
             if !open {
                 return Poll::Ready(Detached::Ended(SessionEnd::ClientClosed));
             }
+            // From the client's last word on, whatever it was.
             self.client.clock.begin(Phase::Idle, 0);
         }
     }
@@ -61,7 +63,9 @@ impl Session {
             if ready!(self.client.poll_flush(cx)).is_err() {
                 return Poll::Ready(false);
             }
-            if !self.client.poll_mail(cx) || self.client.out.is_empty() {
+            // In a transaction nothing is delivered.
+            let closed = self.begun.status() != TransactionStatus::Idle;
+            if closed || !self.client.poll_mail(cx) || self.client.out.is_empty() {
                 return self.client.poll_fill(cx);
             }
         }
@@ -80,12 +84,14 @@ impl Session {
                 tag::TERMINATE => return Some(Detached::Ended(SessionEnd::Terminated)),
                 tag::SYNC => {
                     self.skipping = false;
-                    ReadyForQuery { status: TransactionStatus::Idle }.encode(&mut self.client.out);
+                    ReadyForQuery { status: self.begun.status() }.encode(&mut self.client.out);
                 }
                 // Nothing is outstanding that a Flush could flush; COPY data outside of a COPY is ignored.
                 tag::FLUSH | tag::COPY_DATA | tag::COPY_DONE | tag::COPY_FAIL => {}
                 _ if self.skipping => {}
-                _ if self.place_needs_more(header) => break,
+                _ if self.control_needs_more(header) || self.place_needs_more(header) => break,
+                _ if self.answer_control(header) => {}
+                _ if self.begun.is_failed() && self.refuse_in_failed(header) => continue,
                 _ if self.is_refused_block(header) => {
                     self.refuse_message(&relay::transaction_report());
                     continue;
@@ -112,13 +118,21 @@ impl Session {
         self.discard -= dropped;
     }
 
-    /// Answers the message at the front with an error, as PostgreSQL would answer it outside of a transaction.
+    /// Answers the message at the front with an error, as PostgreSQL would answer it. A transaction block fails by it.
     pub(super) fn refuse_message(&mut self, report: &ErrorReport) {
-        report.encode_error(&mut self.client.out);
+        self.begun.fail();
+        let mut error = BytesMut::new();
+        report.encode_error(&mut error);
+        self.refuse_encoded(&error);
+    }
+
+    /// As [`refuse_message`](Self::refuse_message), with an ErrorResponse that is encoded.
+    pub(super) fn refuse_encoded(&mut self, error: &[u8]) {
+        self.client.out.extend_from_slice(error);
         let Ok(Some(header)) = parse_frontend_header(&self.client.held) else { return };
         match header.tag {
             tag::QUERY | tag::FUNCTION_CALL => {
-                ReadyForQuery { status: TransactionStatus::Idle }.encode(&mut self.client.out);
+                ReadyForQuery { status: self.begun.status() }.encode(&mut self.client.out);
             }
             _ => self.skipping = true,
         }

@@ -1,6 +1,7 @@
 //! Where a client's next transaction goes: the role of node, read off its first message, and the wait for a connection
 //! to such a node.
 
+use super::begun::Begun;
 use super::{HELD_WHILE_WAITING_BYTES_MAX, NoServer, Session};
 use crate::cancel::{Registration, Signal};
 use crate::net::Role;
@@ -42,6 +43,10 @@ impl Session {
 
     /// What the transaction that the client is about to begin asks for. In session mode the login has decided.
     fn asked(&self) -> Option<AccessMode> {
+        if let Begun::Open(text) = &self.begun {
+            let choice = self.access.has_choice();
+            return choice.then(|| first_statement(text, self.client.known.dialect())).flatten();
+        }
         let header = parse_frontend_header(&self.client.held).ok()??;
         if !self.is_placed_by_text(header) {
             return None;

@@ -88,6 +88,7 @@ impl Stage {
             checkout_timeout: LIMIT,
             client_login_timeout: LIMIT,
             client_timeouts: Default::default(),
+            defer_begin: false,
             max_client_connections: 0,
             users: vec![user],
         };
