@@ -15,7 +15,7 @@ mod object;
 pub mod policy;
 mod probe;
 pub mod settings;
-mod socket;
+pub mod socket;
 mod table;
 mod words;
 

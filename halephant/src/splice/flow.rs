@@ -193,7 +193,10 @@ impl Flow {
             let before = socket::flowed(fd).map_err(system("reading TCP_INFO"))?.received;
             let unread = socket::unread(fd).map_err(system("reading FIONREAD"))?;
             let next = if own {
-                Position::at(socket::next_sequence(fd).map_err(system("reading TCP_QUEUE_SEQ"))?)
+                Position::at(
+                    socket::next_sequence(fd, socket::Queue::Receive)
+                        .map_err(system("reading TCP_QUEUE_SEQ"))?,
+                )
             } else {
                 Position::UNKNOWN
             };

@@ -100,9 +100,9 @@ pub fn directions(policy: Policy, path: Path) -> (Directions, &'static str) {
 /// socket of another process is enrolled.
 pub fn reason_for_none(policy: Policy, colocated: bool) -> Option<&'static str> {
     let possible = if colocated { &Path::ALL[..] } else { &[Path::Own] };
-    let every = possible.iter().map(|path| directions(policy, *path));
+    let mut every = possible.iter().map(|path| directions(policy, *path));
     let none = every.clone().all(|(used, _)| used == Directions::NONE);
-    every.last().filter(|_| none).map(|(_, reason)| reason)
+    every.next_back().filter(|_| none).map(|(_, reason)| reason)
 }
 
 #[cfg(test)]

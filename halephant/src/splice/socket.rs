@@ -9,10 +9,9 @@ use std::os::fd::{AsRawFd as _, BorrowedFd};
 const TCP_INFO_WORDS: usize = 17;
 const TCP_ESTABLISHED: u8 = 1;
 const TCP_CLOSE_WAIT: u8 = 8;
-/// Values of `TCP_REPAIR` and `TCP_REPAIR_QUEUE`; `OFF` sends no window probe.
+/// Values of `TCP_REPAIR`; `OFF` sends no window probe.
 const REPAIR_ON: libc::c_int = 1;
 const REPAIR_OFF: libc::c_int = -1;
-const REPAIR_RECEIVE_QUEUE: libc::c_int = 1;
 const BYTES_ACKED_WORD: usize = 15;
 const BYTES_RECEIVED_WORD: usize = 16;
 
@@ -105,12 +104,19 @@ pub fn cookie(socket: BorrowedFd<'_>) -> io::Result<u64> {
     Ok(cookie)
 }
 
-/// The sequence number of the next byte that the socket receives. Only a connection that is being repaired tells it; that
-/// changes nothing else, but forgets that the address may be reused.
-pub fn next_sequence(socket: BorrowedFd<'_>) -> io::Result<u32> {
+/// A direction of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Queue {
+    Receive = 1,
+    Send = 2,
+}
+
+/// The sequence number of the next byte that the socket receives or sends. Only a connection that is being repaired tells it;
+/// that changes nothing else, but forgets that the address may be reused.
+pub fn next_sequence(socket: BorrowedFd<'_>, queue: Queue) -> io::Result<u32> {
     let reuse = option(socket, libc::SOL_SOCKET, libc::SO_REUSEADDR)?;
     set_option(socket, libc::IPPROTO_TCP, libc::TCP_REPAIR, REPAIR_ON)?;
-    let sequence = set_option(socket, libc::IPPROTO_TCP, libc::TCP_REPAIR_QUEUE, REPAIR_RECEIVE_QUEUE)
+    let sequence = set_option(socket, libc::IPPROTO_TCP, libc::TCP_REPAIR_QUEUE, queue as libc::c_int)
         .and_then(|()| option(socket, libc::IPPROTO_TCP, libc::TCP_QUEUE_SEQ));
     set_option(socket, libc::IPPROTO_TCP, libc::TCP_REPAIR, REPAIR_OFF)?;
     set_option(socket, libc::SOL_SOCKET, libc::SO_REUSEADDR, reuse)?;

@@ -1,10 +1,10 @@
 //! [`Sender`]: puts segments of its own making into a connection, as a retransmission that was merged with what follows it.
-#![allow(unsafe_code)]
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
-use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd};
+use std::os::fd::AsFd as _;
 
 use anyhow::{Context as _, Result, ensure};
+use halephant::splice::socket::{Queue, next_sequence};
 use nix::libc;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpStream;
@@ -16,12 +16,6 @@ const FLAG_ACK: u8 = 0x10;
 const FLAG_PSH: u8 = 0x08;
 /// The largest that the header can say; the receiver scales it.
 const WINDOW: u16 = u16::MAX;
-
-/// `TCP_REPAIR`, and its values.
-const REPAIR_ON: libc::c_int = 1;
-const REPAIR_OFF: libc::c_int = -1;
-const RECEIVE_QUEUE: libc::c_int = 1;
-const SEND_QUEUE: libc::c_int = 2;
 
 /// One end of an IPv4 connection, which this process has open.
 pub struct Sender {
@@ -40,7 +34,8 @@ impl Sender {
 
     /// Sends a segment whose first `before` bytes are the last that `socket` has sent.
     pub fn inject(&self, socket: &TcpStream, before: usize, bytes: &[u8]) -> Result<()> {
-        let (next, acknowledged) = sequences(socket.as_fd())?;
+        let next = next_sequence(socket.as_fd(), Queue::Send)?;
+        let acknowledged = next_sequence(socket.as_fd(), Queue::Receive)?;
         let begin = next.wrapping_sub(u32::try_from(before)?);
         let segment = self.segment(begin, acknowledged, bytes);
         let packet = self.packet(&segment)?;
@@ -101,47 +96,4 @@ fn v4(address: SocketAddr) -> Result<SocketAddrV4> {
         SocketAddr::V4(v4) if *v4.ip() == Ipv4Addr::LOCALHOST => Ok(v4),
         other => anyhow::bail!("{other} is not the loopback of IPv4"),
     }
-}
-
-/// The next byte that the socket sends, and the next that it receives.
-fn sequences(socket: BorrowedFd<'_>) -> Result<(u32, u32)> {
-    set(socket, libc::TCP_REPAIR, REPAIR_ON)?;
-    let queue = |queue| {
-        set(socket, libc::TCP_REPAIR_QUEUE, queue)?;
-        ask(socket, libc::TCP_QUEUE_SEQ)
-    };
-    let both = queue(SEND_QUEUE).and_then(|next| Ok((next, queue(RECEIVE_QUEUE)?)));
-    set(socket, libc::TCP_REPAIR, REPAIR_OFF)?;
-    both
-}
-
-fn set(socket: BorrowedFd<'_>, option: libc::c_int, value: libc::c_int) -> Result<()> {
-    // SAFETY: the options take one int.
-    let status = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::IPPROTO_TCP,
-            option,
-            (&raw const value).cast(),
-            size_of::<libc::c_int>() as libc::socklen_t,
-        )
-    };
-    ensure!(status == 0, std::io::Error::last_os_error());
-    Ok(())
-}
-
-fn ask(socket: BorrowedFd<'_>, option: libc::c_int) -> Result<u32> {
-    let (mut value, mut bytes) = (0_u32, size_of::<u32>() as libc::socklen_t);
-    // SAFETY: the option gives one word, and there is room for it.
-    let status = unsafe {
-        libc::getsockopt(
-            socket.as_raw_fd(),
-            libc::IPPROTO_TCP,
-            option,
-            (&raw mut value).cast(),
-            &raw mut bytes,
-        )
-    };
-    ensure!(status == 0, std::io::Error::last_os_error());
-    Ok(value)
 }
