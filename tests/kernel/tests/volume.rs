@@ -22,6 +22,10 @@ const WINDOW: u64 = CREDIT_BYTES / 4;
 /// system lets them grow.
 const HELD_BYTES_MAX: u64 = VOLUME_BYTES / 8;
 
+/// Of these, what the redirected bytes of both directions may take beyond the buffers: the kernel counts packets with their overhead,
+/// which on a busy host was more than twice the bytes (0 to 4.5 MB were seen).
+const BEYOND_BYTES_MAX: u64 = 2 * 4 * CREDIT_BYTES;
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_gigabyte_each_way_survives_a_reader_that_stops() -> Result<()> {
     let rig = Rig::start(ADDRESSES[0]).await?;
@@ -67,7 +71,7 @@ async fn gigabytes(rig: &Rig, path: Path) -> Result<Summary> {
     ensure!(up_sent == up_arrived, "to the server: another hash");
     ensure!(down_sent == down_arrived, "to the client: another hash");
     let (all, beyond) = held.await?;
-    ensure!(beyond <= 4 * CREDIT_BYTES, "{beyond} bytes are held beyond the sockets' buffers");
+    ensure!(beyond <= BEYOND_BYTES_MAX, "{beyond} bytes are held beyond the sockets' buffers");
     ensure!(all <= HELD_BYTES_MAX, "{all} bytes are held");
     eprintln!("{path}: {all} bytes held, {beyond} of them beyond the buffers");
     drop((client_read, client_write, server_read, server_write));
