@@ -94,6 +94,8 @@ impl Client {
 pub enum RelayEnd {
     /// The server connection may change hands.
     Complete,
+    /// As `Complete`, but the server has ended the connection meanwhile.
+    Retired,
     /// The client sent Terminate, and everything it was owed has been passed on.
     Terminated,
     /// The client's connection ended.

@@ -183,6 +183,10 @@ impl Session {
                 recover::give_back(lease);
                 return None;
             }
+            RelayEnd::Retired => {
+                lease.suspect_node();
+                return None;
+            }
             RelayEnd::BeginRefused(error) => {
                 // Nothing else was sent on it.
                 lease.connection().busy = false;

@@ -170,7 +170,7 @@ impl Shared {
                     let lease = Lease::new(connection, slot, worker, expires);
                     pool.decide(|state, limits, steps| state.opened(limits, lease, steps));
                 }
-                Err(error) => pool.open_failed(slot, error).await,
+                Err(error) => pool.open_failed(slot, error, began).await,
             }
         });
     }
@@ -186,7 +186,7 @@ impl Shared {
         span
     }
 
-    async fn open_failed(self: &Arc<Self>, slot: Slot, error: OpenError) {
+    async fn open_failed(self: &Arc<Self>, slot: Slot, error: OpenError, began: Instant) {
         let (user, node) = (slot.user, slot.node);
         self.metrics.errors.add(error.kind(), 1);
         let error = Arc::new(error);
@@ -199,7 +199,7 @@ impl Shared {
                 && error.is_permanent()
                 && !state.has_other(limits, user, role, node)
             {
-                for waiter in state.drain_waiters(user, role) {
+                for waiter in state.drain_waiters_until(user, role, began) {
                     steps.push(Step::Grant(waiter, Err(Arc::clone(&error))));
                 }
             }

@@ -373,6 +373,19 @@ impl State {
         std::mem::take(&mut self.users[user.0].waiting[role as usize])
     }
 
+    /// Takes the waiters of a user that came before `began`. Who came later may have brought what was missing.
+    pub(super) fn drain_waiters_until(
+        &mut self,
+        user: UserIndex,
+        role: Role,
+        began: Instant,
+    ) -> VecDeque<Waiter> {
+        let waiting = &mut self.users[user.0].waiting[role as usize];
+        let later = waiting.iter().position(|waiter| waiter.since > began).unwrap_or(waiting.len());
+        let rest = waiting.split_off(later);
+        std::mem::replace(waiting, rest)
+    }
+
     /// Finds the place of a clean connection: the longest waiter, the idle ones, or none.
     pub(super) fn settle(&mut self, limits: &Limits, mut lease: Lease, steps: &mut Vec<Step>) {
         let Slot { user, node, .. } = lease.slot;

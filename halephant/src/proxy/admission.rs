@@ -132,6 +132,16 @@ impl Ticket {
         self.places.shrink_to_fit();
     }
 
+    /// The client is refused: its places are free, but the connection counts among the logins until it has been told.
+    pub fn refused(&mut self) {
+        let mut counts = self.admission.lock();
+        let (logins, left) =
+            self.places.drain(..).partition::<Vec<_>, _>(|place| matches!(place, Place::Login));
+        left.into_iter().for_each(|place| counts.leave(place));
+        drop(counts);
+        self.places = logins;
+    }
+
     /// Counted in any case, as a reload may bring a limit; `max` of 0 is none.
     fn take(&mut self, place: Place, max: u32, excess: impl FnOnce(u32) -> Excess) -> Result<(), Excess> {
         if self.admission.lock().enter(&place, max) {

@@ -145,8 +145,8 @@ async fn establish(
         Err(refused) => {
             setup.fail(if matches!(refused, Refused::Timeout) { "timeout" } else { "refused" });
             tracing::info!(peer = %origin, error = %refused, "connection refused");
-            // Its place is free for the next, however long this one takes to read why.
-            drop(ticket);
+            // Its places are free for the next, however long this one takes to read why.
+            ticket.refused();
             tell(stream.take(), refused.report()).await;
         }
     }

@@ -40,6 +40,8 @@ pub(super) struct Login<'a> {
     pub(super) buffer: &'a mut MessageBuffer,
     pub(super) request: &'a StartupRequest,
     pub(super) account: Account<'a>,
+    /// What the password would have been compared with could not be had: a failure says nothing about the password.
+    pub(super) unavailable: bool,
 }
 
 /// What rules are looked for with.
@@ -144,7 +146,7 @@ impl Login<'_> {
         match &outcome {
             Ok(_) => throttle.succeeded(settings, user, origin, Instant::now()),
             Err(error) if error.is_failure() => {
-                if error.is_guess() {
+                if error.is_guess() && !self.unavailable {
                     throttle.failed(settings, user, origin, Instant::now());
                 }
                 let steps = began.elapsed().as_millis() / FAILURE_STEP.as_millis() + 1;
@@ -193,6 +195,7 @@ impl Login<'_> {
             method => self.exchange(method).await,
         };
         if outcome.is_err()
+            && !self.unavailable
             && let Account::Pool(served, index) = self.account
         {
             served.cluster.verifiers.suspect(served.pool.user_settings(index).role());
@@ -201,7 +204,8 @@ impl Login<'_> {
     }
 
     async fn exchange(&mut self, method: &Method) -> Result<Credentials, AuthError> {
-        let user = &self.request.user;
+        let request = self.request;
+        let user = &request.user;
         let verifier = match self.stored().await {
             Some(Stored::Scram(verifier)) => verifier,
             Some(Stored::Md5(stored)) if *method == Method::Md5 => {
@@ -223,7 +227,8 @@ impl Login<'_> {
     }
 
     async fn compare_cleartext(&mut self) -> Result<Credentials, AuthError> {
-        let user = &self.request.user;
+        let request = self.request;
+        let user = &request.user;
         let password = auth::ask_cleartext(self.stream, self.buffer).await?;
         let stored = self.stored().await;
         let role = match self.account {
@@ -248,17 +253,18 @@ impl Login<'_> {
     }
 
     /// What the password can be compared with; the log has why there is nothing.
-    async fn stored(&self) -> Option<Stored> {
-        let user = &self.request.user;
+    async fn stored(&mut self) -> Option<Stored> {
+        let request = self.request;
+        let user = &request.user;
         let stored = match self.account {
             Account::Unknown => {
-                tracing::info!(user, database = self.request.database, "the user is not configured");
+                tracing::info!(user, database = request.database, "the user is not configured");
                 None
             }
             Account::Console => {
                 let mut found = None;
                 for cluster in &self.state.clusters {
-                    found = lookup(&cluster.verifiers, user, user).await;
+                    found = lookup(&cluster.verifiers, user, user, &mut self.unavailable).await;
                     if found.is_some() {
                         break;
                     }
@@ -266,7 +272,8 @@ impl Login<'_> {
                 found
             }
             Account::Pool(served, index) => {
-                lookup(&served.cluster.verifiers, user, served.pool.user_settings(index).role()).await
+                let role = served.pool.user_settings(index).role();
+                lookup(&served.cluster.verifiers, user, role, &mut self.unavailable).await
             }
         };
         if let Some(Stored::Scram(verifier)) = &stored {
@@ -276,13 +283,21 @@ impl Login<'_> {
     }
 }
 
-async fn lookup(verifiers: &auth::Verifiers, user: &str, role: &str) -> Option<Stored> {
+async fn lookup(
+    verifiers: &auth::Verifiers,
+    user: &str,
+    role: &str,
+    unavailable: &mut bool,
+) -> Option<Stored> {
     let reason = match verifiers.lookup(role).await {
         Ok(lookup) => match lookup.usable(SystemTime::now()) {
             Ok(stored) => return Some(stored.clone()),
             Err(reason) => reason.to_owned(),
         },
-        Err(error) => error.to_string(),
+        Err(error) => {
+            *unavailable = true;
+            error.to_string()
+        }
     };
     tracing::warn!(user, role, reason, "the user has no password that could be compared");
     None

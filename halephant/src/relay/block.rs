@@ -22,7 +22,10 @@ impl Relay<'_> {
             return true;
         }
         if self.awaits_turn(header.tag) {
-            self.state.statements.waiting = true;
+            // Answers that the kernel moves are not seen: then the server's direction is waited for.
+            if !self.client_waits() {
+                self.state.statements.waiting = true;
+            }
             return false;
         }
         if !matches!(header.tag, tag::QUERY | tag::PARSE) || header.frame_bytes() > CHECKED_BYTES_MAX {
@@ -45,7 +48,9 @@ impl Relay<'_> {
     /// so may a Sync while the COPY is open.
     fn awaits_turn(&self, tag: u8) -> bool {
         let data = matches!(tag, tag::COPY_DATA | tag::COPY_DONE | tag::COPY_FAIL);
-        self.state.tracker.owed() > 0 && !self.state.tracker.copy_open() && !data
+        let copying =
+            self.state.tracker.copy_open() && !(self.state.tracker.copy_ends() && tag == tag::QUERY);
+        self.state.tracker.owed() > 0 && !copying && !data
     }
 
     /// A text that is too long to be looked into may begin a transaction block.

@@ -43,8 +43,13 @@ impl Client {
     }
 }
 
+/// Whether messages of this type are looked into for LISTEN and UNLISTEN.
+pub(super) fn is_read(tag: u8) -> bool {
+    matches!(tag, tag::QUERY | tag::PARSE | tag::BIND | tag::EXECUTE)
+}
+
 impl Relay<'_> {
-    fn listening(&mut self) -> Option<&mut Listening> {
+    pub(super) fn listening(&mut self) -> Option<&mut Listening> {
         self.client.listening.as_deref_mut()
     }
 

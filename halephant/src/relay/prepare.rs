@@ -198,14 +198,20 @@ impl Relay<'_> {
         (self.state.tracker.copy_open() || self.state.tracker.copy_ends()).then(|| self.meets_copy(output))
     }
 
+    /// Holds what stands behind the end of a COPY until it is known how that ended.
+    #[cold]
+    pub(super) fn wait_for_copy(&mut self, output: &mut Output<'_>) {
+        // Which Syncs the COPY reads is not known before. An answer comes for certain. A Sync that the COPY read does not ask for it.
+        if !std::mem::replace(&mut self.state.statements.waiting, true) {
+            Flush.encode(output.put_in());
+        }
+    }
+
     /// A message about a statement meets a COPY that is open.
     #[cold]
     fn meets_copy(&mut self, output: &mut Output<'_>) -> Passage {
         if self.state.tracker.copy_ends() {
-            // Which Syncs the COPY reads is not known before. An answer comes for certain. A Sync that the COPY read does not ask for it.
-            if !std::mem::replace(&mut self.state.statements.waiting, true) {
-                Flush.encode(output.put_in());
-            }
+            self.wait_for_copy(output);
             return Passage::Wait;
         }
         // It does not belong there, and PostgreSQL ends the connection. Should the COPY have failed just before, though, it

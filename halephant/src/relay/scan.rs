@@ -45,6 +45,13 @@ impl Relay<'_> {
             if self.state.read_only.enforced && !self.check_read_only(header, rest) {
                 return None;
             }
+            if self.listening().is_some()
+                && self.state.tracker.copy_ends()
+                && super::listen::is_read(header.tag)
+            {
+                self.wait_for_copy(output);
+                return None;
+            }
             if !self.listen_client(header, rest) {
                 return None;
             }
@@ -90,6 +97,12 @@ impl Relay<'_> {
                 return scan;
             }
             let Some(body) = rest.get(HEADER_BYTES..HEADER_BYTES + wanted as usize) else { break };
+            if header.tag == backend::tag::ERROR_RESPONSE && is_fatal(body) && self.may_release() {
+                // Said behind the end of the client's transaction: the connection ends, and the session goes on with another.
+                self.settle_parameters();
+                scan.end = Some(RelayEnd::Retired);
+                return scan;
+            }
             if self.server_waits(header.tag) || (!swallowing && self.ready_waits(header, body)) {
                 break;
             }

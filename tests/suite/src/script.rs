@@ -226,7 +226,8 @@ impl Transcript {
     /// The login's messages, without what the server chooses: key, process ID, SCRAM's nonces.
     pub fn of_greeting(client: &Client) -> Self {
         let line = |message: &Message| match message.tag {
-            b'K' => format!("K [{}]", message.body.len()),
+            // A long key is not as long as PostgreSQL's.
+            b'K' => format!("K {}", if message.body.len() == 8 { "short" } else { "long" }),
             b'R' => format!("R {}", message.body[..message.body.len().min(4)].escape_ascii()),
             _ => render(message),
         };

@@ -66,13 +66,18 @@ fn the_example_configuration_is_one() {
     let path = directory.path().join("halephant.toml");
     write_certificates(directory.path()).expect("they are made");
     let folder = directory.path().display().to_string();
+    for (name, line) in
+        [("pg_hba.conf", "host all all all scram-sha-256\n"), ("pg_ident.conf", "map /^(.*)$ \\1\n")]
+    {
+        std::fs::write(directory.path().join(name), line).expect("there is room");
+    }
     // Settings that are commented out are right, too; remarks have a space behind the sign.
     let all = |line: &str| match line.strip_prefix('#') {
         Some(rest) if !rest.starts_with(' ') => format!("{rest}\n"),
         _ => format!("{line}\n"),
     };
     for text in [example.clone(), example.lines().map(all).collect()] {
-        let text = text.replace("/etc/halephant/tls", &folder);
+        let text = text.replace("/etc/halephant/tls", &folder).replace("/etc/halephant", &folder);
         std::fs::write(&path, &text).expect("there is room");
         let mut check = Command::new(binary::find().expect("it builds"));
         let said = command::succeed(check.args(["--check", "-c"]).arg(&path), LIMIT);

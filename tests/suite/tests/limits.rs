@@ -199,7 +199,10 @@ fn the_limits_on_clients_are_named() {
 #[test]
 fn a_failed_login_takes_no_place() {
     let stage = Stage::with(Cluster::builder(), |config| {
-        config.set("server.max_client_connections", 2).set("cluster.main.pool.app.max_client_connections", 1)
+        config
+            .set("server.max_client_connections", 2)
+            .set("server.throttle.failures", 0)
+            .set("cluster.main.pool.app.max_client_connections", 1)
     });
     let stage = stage.expect("it starts");
     let first = stage.client().expect("there is room");

@@ -58,6 +58,10 @@ impl Tracker {
             self.begun = false;
             self.ended = false;
             self.status = status.unwrap_or(self.status);
+            if self.expected.is_empty() {
+                // Nobody counted the answers; none is outstanding.
+                self.done = self.sent;
+            }
         }
         if last == b'Z' {
             return;
@@ -250,6 +254,16 @@ mod tests {
         let mut tracker = Tracker::default();
         tracker.unseen_requests(1, b'd');
         assert!(tracker.in_doubt());
+    }
+
+    #[test]
+    fn positions_are_right_after_answers_that_were_not_counted() {
+        let mut tracker = Tracker::default();
+        "PBES".bytes().for_each(|tag| tracker.client_message(tag));
+        tracker.unseen_answers(1, Some(Idle), b'Z');
+        assert_eq!(tracker.answered_position(), tracker.next_position());
+        tracker.client_message(b'P');
+        assert_eq!(tracker.answered_position() + 1, tracker.next_position());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! One client of a tenant: it marks what it writes and asks, and checks that what it gets bears its mark.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use halephant_harness::Login;
 use halephant_suite::message::{self, Message};
 use halephant_suite::{Client, Silence, encode};
@@ -202,7 +202,7 @@ impl Tenant {
         client.send(&encode::query("COPY note (mark) FROM STDIN"))?;
         let start = client.receive()?;
         if start.tag != b'G' {
-            client.receive_until(b'Z')?;
+            client.receive_until(b'Z').with_context(|| format!("COPY was answered by {start:?}"))?;
             return Ok(Outcome::Failed);
         }
         client.send(&encode::copy_data(format!("{mark}\n").as_bytes()))?;

@@ -13,6 +13,8 @@ use std::time::Duration;
 const LIMIT: Duration = Duration::from_secs(60);
 const NOTIFICATIONS: usize = 50;
 const JDBC: &str = "/usr/share/java/postgresql.jar";
+/// Debian's own, which has its packages; another may come first on PATH.
+const PYTHON: &str = "/usr/bin/python3";
 
 struct Driver {
     child: Child,
@@ -84,9 +86,9 @@ fn java() -> Option<Command> {
 }
 
 fn python() -> Option<Command> {
-    let import = Command::new("python3").args(["-c", "import psycopg"]).output();
+    let import = Command::new(PYTHON).args(["-c", "import psycopg"]).output();
     let there = import.is_ok_and(|output| output.status.success());
-    let mut python = Command::new("python3");
+    let mut python = Command::new(PYTHON);
     python.arg(source("notified.py"));
     installed(there, "psycopg (python3-psycopg)").then_some(python)
 }
