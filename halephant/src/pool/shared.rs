@@ -199,7 +199,11 @@ impl Shared {
                 && error.is_permanent()
                 && !state.has_other(limits, user, role, node)
             {
-                for waiter in state.drain_waiters_until(user, role, began) {
+                let waiters = match *error {
+                    OpenError::NoCredentials { .. } => state.drain_waiters_until(user, role, began),
+                    _ => state.drain_waiters(user, role),
+                };
+                for waiter in waiters {
                     steps.push(Step::Grant(waiter, Err(Arc::clone(&error))));
                 }
             }
