@@ -9,8 +9,9 @@ use anyhow::{Context, Result, anyhow, bail};
 use nix::sys::signal::Signal;
 use std::fs::{self, File};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -85,19 +86,30 @@ impl Proxy {
             .with_context(|| format!("cannot start {}", program.display()))?;
         proxy.scratch.adopt(child.id());
         proxy.child = Some(child);
-        proxy.wait_until_accepting()?;
+        proxy.wait_until_accepting(config)?;
         Ok(proxy)
     }
 
-    fn wait_until_accepting(&mut self) -> Result<()> {
-        let address = SocketAddr::from(([127, 0, 0, 1], self.port()));
+    /// Everywhere: it listens at one place after the other.
+    fn wait_until_accepting(&mut self, config: &ProxyConfig) -> Result<()> {
+        let port = self.port();
+        let mut addresses = vec![SocketAddr::from(([127, 0, 0, 1], port))];
+        if has_ipv6() {
+            addresses.push(SocketAddr::from(([0_u16, 0, 0, 0, 0, 0, 0, 1], port)));
+        }
+        let sockets: Vec<PathBuf> =
+            config.more_listen().iter().map(|entry| socket_path(entry, port)).collect();
         let outcome = wait_for("halephant to accept", START_LIMIT, || {
             if let Some(status) = self.child.as_mut().map(Child::try_wait).transpose()?.flatten() {
                 bail!("halephant ended: {status}");
             }
-            Ok(TcpStream::connect_timeout(&address, Duration::from_secs(1)).ok())
+            let accept = addresses
+                .iter()
+                .all(|address| TcpStream::connect_timeout(address, Duration::from_secs(1)).is_ok())
+                && sockets.iter().all(|path| UnixStream::connect(path).is_ok());
+            Ok(accept.then_some(()))
         });
-        outcome.map(drop).map_err(|error| anyhow!("{error:#}\n{}", self.log_tail()))
+        outcome.map_err(|error| anyhow!("{error:#}\n{}", self.log_tail()))
     }
 
     fn wait_until_ready(&mut self) -> Result<()> {
@@ -200,6 +212,15 @@ impl Drop for Proxy {
             let _ = self.kill();
         }
     }
+}
+
+/// The socket of an entry of `server.listen`: a directory, and a port where it is another one.
+fn socket_path(entry: &str, port: u16) -> PathBuf {
+    let (directory, port) = match entry.rsplit_once(':') {
+        Some((directory, own)) => (directory, own.to_owned()),
+        None => (entry, port.to_string()),
+    };
+    Path::new(directory).join(format!(".s.PGSQL.{port}"))
 }
 
 fn path_text(path: &std::path::Path) -> Result<String> {
