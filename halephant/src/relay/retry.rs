@@ -35,6 +35,16 @@ impl Retry {
     pub(super) fn is_underway(&self) -> bool {
         self.underway || self.second
     }
+
+    /// A ParameterDescription is held back.
+    pub(super) fn holds_description(&self) -> bool {
+        !self.described.is_empty()
+    }
+
+    /// The client has had a part of its answer: what it sent is not sent again.
+    pub(super) fn answered(&mut self) {
+        self.batch = None;
+    }
 }
 
 impl Relay<'_> {
@@ -95,7 +105,7 @@ impl Relay<'_> {
                 let position = self.state.tracker.answered_position();
                 let own = self.state.statements.pending.is_own(position) && header.body_bytes == 0;
                 if !own {
-                    self.state.retry.batch = None;
+                    self.state.retry.answered();
                 }
                 own.then(BytesMut::new)
             }
@@ -109,7 +119,7 @@ impl Relay<'_> {
             }
             _ if is_asynchronous(header) => None,
             _ => {
-                self.state.retry.batch = None;
+                self.state.retry.answered();
                 None
             }
         }

@@ -81,6 +81,7 @@ impl Relay<'_> {
         let mut scan = ServerScan { from: 0, to: 0, end: None };
         loop {
             scan.to += take_body(&mut self.state.server_body_left, input.len() - scan.to);
+            self.pass_rows(input, &mut scan);
             let rest = &input[scan.to..];
             let header = match parse_header(rest) {
                 Ok(Some(header)) => header,
@@ -90,7 +91,7 @@ impl Relay<'_> {
                     return scan;
                 }
             };
-            let swallowing = self.state.swallowing || self.state.own_names.underway;
+            let swallowing = self.is_swallowing();
             let wanted = if swallowing { header.body_bytes } else { self.prefix_bytes(header) };
             if wanted > OWN_BODY_BYTES_MAX {
                 scan.end = Some(RelayEnd::ServerViolation);
@@ -108,50 +109,17 @@ impl Relay<'_> {
             }
             let end = if let Some(refusal) = self.refusal(header, body) {
                 let end = self.server_message(header, body);
-                let before = self.not_ahead(Direction::ServerToClient, &input[scan.from..scan.to]);
-                self.client.out.extend_from_slice(before);
-                self.client.out.extend_from_slice(&refusal);
-                scan.to += header.frame_bytes();
-                scan.from = scan.to;
+                self.put_instead(input, &mut scan, header, &refusal);
                 end
             } else if self.drops_notification(header, body) {
-                let before = self.not_ahead(Direction::ServerToClient, &input[scan.from..scan.to]);
-                self.client.out.extend_from_slice(before);
-                scan.to += header.frame_bytes();
-                scan.from = scan.to;
+                self.put_instead(input, &mut scan, header, &[]);
                 None
             } else if swallowing {
                 let end = self.swallow(header, body);
-                scan.to += header.frame_bytes();
-                scan.from = scan.to;
+                self.put_instead(input, &mut scan, header, &[]);
                 end
             } else {
-                let diverted = self.divert(header, body);
-                if let Some(described) = self.take_described(header) {
-                    let before = self.not_ahead(Direction::ServerToClient, &input[scan.from..scan.to]);
-                    self.client.out.extend_from_slice(before);
-                    self.client.out.extend_from_slice(&described);
-                    scan.from = scan.to;
-                }
-                let end = self.server_message(header, body);
-                if diverted.is_none() && self.take_mail_before(header, body) {
-                    let before = self.not_ahead(Direction::ServerToClient, &input[scan.from..scan.to]);
-                    self.client.out.extend_from_slice(before);
-                    scan.from = scan.to;
-                    self.put_mail();
-                }
-                if let Some(diverted) = diverted {
-                    let before = self.not_ahead(Direction::ServerToClient, &input[scan.from..scan.to]);
-                    self.client.out.extend_from_slice(before);
-                    self.client.out.extend_from_slice(&diverted);
-                    scan.to += header.frame_bytes();
-                    scan.from = scan.to;
-                    self.end_retry(header);
-                } else if end.is_none() {
-                    scan.to += HEADER_BYTES;
-                    self.state.server_body_left = header.body_bytes;
-                }
-                end
+                self.pass_answer(input, &mut scan, header, body)
             };
             if end.is_some() {
                 scan.end = end;
@@ -163,6 +131,66 @@ impl Relay<'_> {
             scan.end = Some(RelayEnd::Complete);
         }
         scan
+    }
+
+    /// Passes over rows and data of a COPY: nothing of them changes what is known of an answer that is under way.
+    fn pass_rows(&mut self, input: &[u8], scan: &mut ServerScan) {
+        if !self.state.tracker.is_answering() || self.is_swallowing() || self.state.retry.holds_description()
+        {
+            return;
+        }
+        while let Ok(Some(header)) = parse_header(&input[scan.to..])
+            && matches!(header.tag, backend::tag::DATA_ROW | backend::tag::COPY_DATA)
+        {
+            self.state.retry.answered();
+            scan.to += HEADER_BYTES;
+            self.state.server_body_left = header.body_bytes;
+            scan.to += take_body(&mut self.state.server_body_left, input.len() - scan.to);
+        }
+    }
+
+    /// One message that is for the client, or for nobody.
+    fn pass_answer(
+        &mut self,
+        input: &[u8],
+        scan: &mut ServerScan,
+        header: Header,
+        body: &[u8],
+    ) -> Option<RelayEnd> {
+        let diverted = self.divert(header, body);
+        if let Some(described) = self.take_described(header) {
+            self.put_before(input, scan, &described);
+        }
+        let end = self.server_message(header, body);
+        if let Some(diverted) = diverted {
+            self.put_instead(input, scan, header, &diverted);
+            self.end_retry(header);
+            return end;
+        }
+        if self.take_mail_before(header, body) {
+            self.put_before(input, scan, &[]);
+            self.put_mail();
+        }
+        if end.is_none() {
+            scan.to += HEADER_BYTES;
+            self.state.server_body_left = header.body_bytes;
+        }
+        end
+    }
+
+    /// Puts something into what the client gets, behind what of the input was passed over.
+    fn put_before(&mut self, input: &[u8], scan: &mut ServerScan, bytes: &[u8]) {
+        let passed = self.not_ahead(Direction::ServerToClient, &input[scan.from..scan.to]);
+        self.client.out.extend_from_slice(passed);
+        self.client.out.extend_from_slice(bytes);
+        scan.from = scan.to;
+    }
+
+    /// Puts `bytes` in the place of a message.
+    fn put_instead(&mut self, input: &[u8], scan: &mut ServerScan, header: Header, bytes: &[u8]) {
+        self.put_before(input, scan, bytes);
+        scan.to += header.frame_bytes();
+        scan.from = scan.to;
     }
 
     /// Bytes of a message's body that must be there before it is passed on.
@@ -264,6 +292,11 @@ fn is_fatal(prefix: &[u8]) -> bool {
 }
 
 impl Relay<'_> {
+    /// What comes answers us, not the client.
+    fn is_swallowing(&self) -> bool {
+        self.state.swallowing || self.state.own_names.underway
+    }
+
     /// One answer to our own SETs, or to statements that were put on the server under the client's own names.
     fn swallow(&mut self, header: Header, body: &[u8]) -> Option<RelayEnd> {
         match header.tag {

@@ -174,6 +174,11 @@ impl Tracker {
         self.expected.is_empty() && !self.copy_open() && !self.in_doubt()
     }
 
+    /// An answer is under way, of which rows and data of a COPY change nothing.
+    pub fn is_answering(&self) -> bool {
+        self.begun && !self.doubt && self.uncertain == 0 && self.running_entries() > 0
+    }
+
     /// Which answer belongs to which message is not certain any more.
     pub fn has_lost_count(&self) -> bool {
         self.doubt
