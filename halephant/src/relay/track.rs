@@ -340,6 +340,8 @@ impl Tracker {
                 return ServerEvent::OutOfPlace;
             }
         }
+        // What the server reads next ends no COPY, either: nothing is owed for it.
+        self.drop_answered();
         if self.is_complete() { ServerEvent::Complete } else { ServerEvent::Ready }
     }
 

@@ -218,6 +218,14 @@ fn what_is_sent_behind_a_failed_copy_on_suspicion_leaves_doubt() {
     }
 }
 
+/// A client that ends a COPY which has failed by then is idle, not in a query.
+#[test]
+fn the_end_of_a_copy_behind_its_error_leaves_nothing_open() {
+    let tracker = play(">Q <G >dc <Ei");
+    assert!(tracker.expected.is_empty() && tracker.awaits_client(), "{tracker:?}");
+    completes(&[">Q <G >dc <Ei >Q <Ci"]);
+}
+
 #[test]
 fn stray_copy_messages_are_ignored() {
     completes(&[
