@@ -124,11 +124,22 @@ impl Running {
         self.deadline = (!limit.is_zero()).then(|| Instant::now() + limit);
     }
 
+    /// How long what the kernel does may go unseen. A phase without a limit may have ended meanwhile.
+    fn look_interval(&self) -> Duration {
+        let limits = [self.limits.idle, self.limits.idle_transaction, self.limits.query];
+        let all = limits.into_iter().filter(|limit| !limit.is_zero()).min();
+        let own = Some(self.limit(self.phase)).filter(|limit| !limit.is_zero());
+        own.or(all).unwrap_or_default() / LOOKS_PER_TIMEOUT
+    }
+
+    /// When to do something next; nothing where no limit can pass by itself.
+    fn next(&self, unseen: bool) -> Option<Instant> {
+        let look = unseen.then(|| Instant::now() + self.look_interval());
+        self.deadline.into_iter().chain(look).min()
+    }
+
     fn poll(&mut self, cx: &mut Context<'_>, unseen: bool) -> Poll<Expired> {
-        let Some(deadline) = self.deadline else { return Poll::Pending };
-        let phase = self.phase;
-        let step = self.limit(phase) / LOOKS_PER_TIMEOUT;
-        let next = if unseen { deadline.min(Instant::now() + step) } else { deadline };
+        let Some(next) = self.next(unseen) else { return Poll::Pending };
         let timer = match &mut self.timer {
             Some(timer) => timer,
             none => none.insert(Box::pin(tokio::time::sleep_until(next))),
@@ -138,10 +149,9 @@ impl Running {
         }
         loop {
             ready!(timer.as_mut().poll(cx));
-            if deadline <= Instant::now() {
-                return Poll::Ready(self.expire(phase));
+            if self.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                return Poll::Ready(self.expire(self.phase));
             }
-            let next = if unseen { deadline.min(Instant::now() + step) } else { deadline };
             timer.as_mut().reset(next);
             if unseen {
                 return Poll::Ready(Expired::Look);
@@ -283,6 +293,22 @@ mod tests {
         }
         assert_eq!(looks, LOOKS_PER_TIMEOUT - 1);
         after((Expired::Look, began.elapsed()), Expired::Look, 4 * SECOND);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_the_kernel_does_is_looked_at_in_a_phase_without_a_limit() {
+        let limits = ClientTimeouts { query: 2 * SECOND, ..ClientTimeouts::default() };
+        let mut clock = Clock::new(limits);
+        clock.begin(Phase::Idle, 0);
+        let began = Instant::now();
+        let found = poll_fn(|cx| clock.poll(cx, true)).await;
+        after((found, began.elapsed()), Expired::Look, SECOND / 2);
+        // The kernel has moved a query meanwhile, and it goes on.
+        clock.tell(Phase::Query, 0);
+        let looks = async { while poll_fn(|cx| clock.poll(cx, true)).await == Expired::Look {} };
+        let began = Instant::now();
+        looks.await;
+        after((Expired::Cancel, began.elapsed()), Expired::Cancel, 2 * SECOND);
     }
 
     #[tokio::test(start_paused = true)]
