@@ -81,6 +81,8 @@ async fn drain(connection: &mut ServerConnection, state: &mut RelayState) -> io:
 }
 
 async fn read_owed(connection: &mut ServerConnection, state: &mut RelayState) -> io::Result<()> {
+    // What was read before and not judged may be all that is owed: then nothing more comes.
+    state.drop_answers(connection, &[])?;
     while state.tracker.owed() > 0 || state.is_mid_message() {
         std::future::poll_fn(|cx| {
             with_scratch(|buffer| match ready!(connection.stream.poll_read(cx, buffer)) {
