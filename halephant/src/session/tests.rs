@@ -172,6 +172,27 @@ async fn a_statement_that_comes_byte_by_byte_goes_through() {
     assert_eq!(client.end().await, SessionEnd::Terminated);
 }
 
+/// In one read with the end of the transaction, it was taken for the answer to the client's next statement.
+#[tokio::test]
+async fn what_a_server_says_behind_a_transaction_is_for_nobody() {
+    let mut stage = Stage::new(PoolMode::Transaction);
+    let mut client = stage.client(&[]).await;
+    send(&mut client.socket, &query("SELECT 1")).await;
+    let mut first = stage.server().await;
+    expect(&mut first, &query("SELECT 1")).await;
+    let last_words = message(b'E', b"SFATAL\0VFATAL\0C57P01\0Mterminating\0\0");
+    send(&mut first, &[COMPLETE, IDLE, &last_words].concat()).await;
+    expect(&mut client.socket, &[COMPLETE, IDLE].concat()).await;
+    drop(first);
+    send(&mut client.socket, &query("SELECT 2")).await;
+    let mut second = stage.server().await;
+    expect(&mut second, &query("SELECT 2")).await;
+    send(&mut second, &[COMPLETE, IDLE].concat()).await;
+    expect(&mut client.socket, &[COMPLETE, IDLE].concat()).await;
+    send(&mut client.socket, b"X\0\0\0\x04").await;
+    assert_eq!(client.end().await, SessionEnd::Terminated);
+}
+
 #[tokio::test]
 async fn a_statement_of_many_reads_goes_through() {
     let mut stage = Stage::new(PoolMode::Transaction);
