@@ -6,6 +6,7 @@ pub mod collector;
 pub mod encode;
 pub mod fake_server;
 pub mod http;
+pub mod install;
 pub mod message;
 pub mod script;
 pub mod scripts;

@@ -3,7 +3,7 @@
 use halephant_harness::target;
 
 use super::DRIVERS;
-use super::install::{NODE, PYTHON};
+use halephant_suite::install::{NODE, PYTHON};
 
 #[test]
 fn the_table_names_what_is_tested() {

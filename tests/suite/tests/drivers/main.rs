@@ -3,16 +3,14 @@
 
 mod crates;
 mod documented;
-mod install;
 mod load;
 mod others;
 
 use halephant_harness::port::Port;
 use halephant_harness::{Cluster, Login, command};
 use halephant_suite::Stage;
-use install::Runtime;
+use halephant_suite::install::{Runtime, directory};
 use others::Others;
-use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -69,10 +67,6 @@ drivers! {
     ruby_pg: "ruby-pg", Ruby, "ruby-pg/suite.rb", [];
     dbd_pg: "DBD::Pg", Perl, "dbd-pg/suite.pl", [];
     pdo: "PDO", Php, "pdo/suite.php", [];
-}
-
-fn directory() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("drivers")
 }
 
 /// Tables that the suites share, and the port of the admin API.

@@ -9,9 +9,12 @@ use std::process::Command;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use super::directory;
-
 const LIMIT: Duration = Duration::from_secs(300);
+
+/// Where the suites are, and what those in Python share.
+pub fn directory() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("drivers")
+}
 
 pub const PYTHON: [&str; 5] = [
     "psycopg[binary]==3.3.9",
@@ -152,6 +155,7 @@ impl Installed {
         ensure!(source.is_file(), "{} is missing", source.display());
         let name = source.parent().and_then(Path::file_name).context("a suite has a directory")?;
         let compiled = target::cache("suites")?.join(name);
+        let _lock = lock()?;
         match self.runtime {
             Runtime::Go => {
                 let mut go = Command::new("go");
