@@ -6,6 +6,7 @@
 mod begin;
 mod block;
 pub mod clock;
+mod deny;
 mod inspect;
 mod kernel;
 mod listen;
@@ -150,6 +151,8 @@ pub struct Relay<'a> {
     lease: &'a mut Lease,
     handle: &'a SessionHandle,
     release: Release,
+    /// What would pin the client is refused.
+    denies_pins: bool,
     splice: Option<&'a Splice>,
     pub(crate) state: RelayState,
 }
@@ -218,7 +221,9 @@ impl<'a> Relay<'a> {
         release: Release,
         splice: Option<&'a Splice>,
     ) -> Self {
-        let mut relay = Self { client, lease, handle, release, splice, state: RelayState::default() };
+        let denies_pins = release.is_shared() && lease.denies_pins();
+        let mut relay =
+            Self { client, lease, handle, release, denies_pins, splice, state: RelayState::default() };
         relay.state.read_only.enforced = relay.lease.node_role() == Some(Role::Replica);
         relay.apply_parameters();
         relay

@@ -5,7 +5,9 @@ use super::findings::Reported;
 use super::kind::{ApplicationName, Choice, FROM_MILLISECOND, FROM_ZERO, Identifier};
 use super::problem::{Problem, Quoted, by_role};
 use super::sections::CLIENTS_MAX;
-use crate::pool::settings::{ClientTimeouts, ListenMode, PoolMode, PoolSettings, RoleLimits, UserSettings};
+use crate::pool::settings::{
+    ClientTimeouts, ListenMode, PinMode, PoolMode, PoolSettings, RoleLimits, UserSettings,
+};
 use crate::server::settings::{OPTIONS_BYTES_MAX, ParameterSettings};
 use std::time::Duration;
 use toml::de::{DeTable, DeValue};
@@ -17,6 +19,7 @@ const MODES: Choice<PoolMode> = Choice(&[
 ]);
 const LISTEN_MODES: Choice<ListenMode> =
     Choice(&[("pin", ListenMode::Pin), ("multiplex", ListenMode::Multiplex)]);
+const PIN_MODES: Choice<PinMode> = Choice(&[("allow", PinMode::Allow), ("deny", PinMode::Deny)]);
 const MAX_CONNECTIONS_DEFAULT: RoleLimits = RoleLimits { primary: 100, replica: 0 };
 
 /// What a pool has from `[server]` where it says nothing itself; known even where another key is wrong.
@@ -34,6 +37,10 @@ pub(super) fn read(
     let database = pool.optional("database", "the section's name", Identifier);
     let mode = pool.text("mode", "transaction", MODES);
     let listen_mode = pool.text("listen_mode", "pin", LISTEN_MODES);
+    let pin = pool.text("pin", "allow", PIN_MODES).and_then(|pin| match mode {
+        Ok(PoolMode::Session) if pool.has("pin") => Err(pool.wrong_at("pin", Problem::PinInSession)),
+        _ => Ok(pin),
+    });
     let max_connections = pool.limits("max_connections", "{ primary = 100 }");
     let max_connections = max_connections.map(|limits| limits.unwrap_or(MAX_CONNECTIONS_DEFAULT));
     let idle_timeout = pool.text("idle_timeout", "5m", FROM_MILLISECOND);
@@ -65,6 +72,7 @@ pub(super) fn read(
         name,
         mode: mode?,
         listen_mode: listen_mode?,
+        pin: pin?,
         max_connections: max_connections?,
         idle_timeout: idle_timeout?,
         max_lifetime: max_lifetime?,

@@ -143,6 +143,8 @@ pub enum Problem {
     Tls(#[source] rustls::Error),
     #[error("does not apply to a pool in session mode; remove it or set mode = \"transaction\"")]
     ListenModeInSession,
+    #[error("does not apply to a pool in session mode; remove it or set mode = \"transaction\"")]
+    PinInSession,
     #[error("only pools in transaction mode have a choice here; remove it, or set mode = \"transaction\"")]
     DeferBeginWithoutTransactions,
 }

@@ -17,10 +17,10 @@ use crate::telemetry::instrument::{Attributes, Family};
 use crate::telemetry::metrics::{Distribution, PoolTotals};
 use crate::topology::{Cluster, NodeIndex};
 use names::{
-    ACCEPTED, CLIENTS, CONNECTIONS, CONNECTIONS_MAX, CREATE_TIME, ERRORS, HEALTHY, LAG, LOGIN_FAILURES,
-    LOGINS, PINS, QUEUE_DEPTH, REFUSED, RELAYED, RELOADS, SPLICED_BYTES, SPLICED_MESSAGES, SPLICED_RECLAIMS,
-    SPLICED_SESSIONS, SPLICED_STALLS, SPLICED_TRANSACTIONS, STATEMENTS, THROTTLED, TIMEOUTS, TRANSACTIONS,
-    WAIT_DURATION, WAIT_TIME,
+    ACCEPTED, CLIENTS, CONNECTIONS, CONNECTIONS_MAX, CREATE_TIME, DENIED, ERRORS, HEALTHY, LAG,
+    LOGIN_FAILURES, LOGINS, PINS, QUEUE_DEPTH, REFUSED, RELAYED, RELOADS, SPLICED_BYTES, SPLICED_MESSAGES,
+    SPLICED_RECLAIMS, SPLICED_SESSIONS, SPLICED_STALLS, SPLICED_TRANSACTIONS, STATEMENTS, THROTTLED,
+    TIMEOUTS, TRANSACTIONS, WAIT_DURATION, WAIT_TIME,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -123,9 +123,10 @@ fn histograms(pools: &[PoolView]) -> [Family; 5] {
     ]
 }
 
-fn counters(pools: &[PoolView]) -> [Family; 4] {
+fn counters(pools: &[PoolView]) -> [Family; 5] {
     let mut errors = Family::new(ERRORS);
     let mut pins = Family::new(PINS);
+    let mut denied = Family::new(DENIED);
     let mut timeouts = Family::new(TIMEOUTS);
     let mut bytes = Family::new(RELAYED);
     for view in pools {
@@ -134,6 +135,9 @@ fn counters(pools: &[PoolView]) -> [Family; 4] {
         }
         for (reason, count) in &view.totals.pins {
             pins.count(view.with([("reason", (*reason).to_owned())]), *count);
+        }
+        for (reason, count) in &view.totals.denied {
+            denied.count(view.with([("reason", (*reason).to_owned())]), *count);
         }
         for (limit, count) in &view.totals.timeouts {
             timeouts.count(view.with([("limit", (*limit).to_owned())]), *count);
@@ -144,7 +148,7 @@ fn counters(pools: &[PoolView]) -> [Family; 4] {
             bytes.count(view.with([("direction", direction.to_owned())]), count);
         }
     }
-    [errors, pins, timeouts, bytes]
+    [errors, pins, denied, timeouts, bytes]
 }
 
 fn health(source: &dyn Source) -> [Family; 2] {

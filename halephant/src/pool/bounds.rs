@@ -1,6 +1,6 @@
 //! The limits of a pool that hold now, and who its users are.
 
-use super::settings::{PoolSettings, RoleLimits, UserSettings};
+use super::settings::{PinMode, PoolSettings, RoleLimits, UserSettings};
 use super::state::UserIndex;
 use crate::server::Login;
 use crate::server::settings::ParameterSettings;
@@ -32,6 +32,7 @@ pub(super) struct Bounds {
     pub(super) idle_timeout: Duration,
     pub(super) max_lifetime: Duration,
     pub(super) checkout_timeout: Duration,
+    pub(super) denies_pins: bool,
     users: Vec<Member>,
 }
 
@@ -92,6 +93,7 @@ impl Bounds {
             idle_timeout: settings.idle_timeout,
             max_lifetime: settings.max_lifetime,
             checkout_timeout: settings.checkout_timeout,
+            denies_pins: settings.pin == PinMode::Deny,
             users: users.collect(),
         };
         let mut places = Vec::with_capacity(settings.users.len());

@@ -115,6 +115,11 @@ impl Lease {
         self.slot.pool.bounds().checkout_timeout
     }
 
+    /// What would keep a client on this connection is refused.
+    pub fn denies_pins(&self) -> bool {
+        self.slot.pool.bounds().denies_pins
+    }
+
     /// Asks for a probe of the nodes now: this connection has shown that one may have changed.
     pub fn suspect_node(&self) {
         self.slot.pool.cluster.refresh();

@@ -16,6 +16,13 @@ pub enum ListenMode {
     Multiplex,
 }
 
+/// What becomes of what would keep a client on its server connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PinMode {
+    Allow,
+    Deny,
+}
+
 /// How long a client may stay in one state; zero is for ever.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ClientTimeouts {
@@ -41,6 +48,8 @@ pub struct PoolSettings {
     pub database: String,
     pub mode: PoolMode,
     pub listen_mode: ListenMode,
+    /// In transaction and statement mode.
+    pub pin: PinMode,
     pub max_connections: RoleLimits,
     pub idle_timeout: Duration,
     pub max_lifetime: Duration,

@@ -1,6 +1,6 @@
 //! Tests of the pool, over connections whose servers do nothing.
 
-use super::settings::{ListenMode, PoolMode, PoolSettings, RoleLimits, UserSettings};
+use super::settings::{ListenMode, PinMode, PoolMode, PoolSettings, RoleLimits, UserSettings};
 use super::state::OPENING_PER_NODE_MAX;
 use super::*;
 use crate::net::NodeAddress;
@@ -58,6 +58,7 @@ impl Stage {
             database: "d".into(),
             mode: PoolMode::Transaction,
             listen_mode: ListenMode::Pin,
+            pin: PinMode::Allow,
             max_connections: max,
             idle_timeout: LIMIT,
             max_lifetime: LIMIT,

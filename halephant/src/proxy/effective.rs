@@ -3,7 +3,7 @@
 use super::settings::{ClusterConfig, Config, ServerSettings};
 use crate::auth::settings::AuthSettings;
 use crate::auth::throttle::ThrottleSettings;
-use crate::pool::settings::{ListenMode, PoolMode, PoolSettings, RoleLimits, UserSettings};
+use crate::pool::settings::{ListenMode, PinMode, PoolMode, PoolSettings, RoleLimits, UserSettings};
 use crate::splice::settings::SpliceMode;
 use crate::telemetry::settings::{LogFormat, LogLevel, QueryText};
 use crate::tls::{ClientLegSettings, ServerLegSettings, TlsMode};
@@ -155,10 +155,16 @@ fn pool(settings: &PoolSettings) -> Value {
         ListenMode::Pin => Some("pin"),
         ListenMode::Multiplex => Some("multiplex"),
     };
+    let pin = match settings.pin {
+        _ if settings.mode == PoolMode::Session => None,
+        PinMode::Allow => Some("allow"),
+        PinMode::Deny => Some("deny"),
+    };
     json!({
         "database": settings.database,
         "mode": settings.mode.as_str(),
         "listen_mode": listen_mode,
+        "pin": pin,
         "max_connections": limits(settings.max_connections),
         "idle_timeout": duration(settings.idle_timeout),
         "max_lifetime": duration(settings.max_lifetime),

@@ -33,18 +33,10 @@ impl Relay<'_> {
     }
 
     fn inspect_statement(&mut self, statement: &[u8], dialect: Dialect) {
-        let reported = &self.lease.connection().reported;
-        let names: Vec<String> = reported.iter().map(|(name, _)| name.to_ascii_lowercase()).collect();
-        let is_reported = |name: &[u8]| names.iter().any(|reported| reported.as_bytes() == name);
         let effects = sql::classify(statement, dialect);
         // In a transaction it may all be taken back: only what stands alone ends something.
         let alone = effects.statements.len() == 1 && self.state.tracker.status() == TransactionStatus::Idle;
-        let multiplexes = self.client.listening.is_some();
         for effect in effects.iter() {
-            if multiplexes && matches!(effect, Effect::Listen(_)) {
-                // Others listen for the client.
-                continue;
-            }
             if changes_dialect(effect) {
                 // What comes behind it in the pipeline cannot be read before the server has answered.
                 self.pin(PinReason::Parameter);
@@ -53,7 +45,7 @@ impl Relay<'_> {
                 self.state.statements.deallocating = true;
                 self.state.statements.may_deallocate = true;
             }
-            match consequence(effect, is_reported) {
+            match self.consequence_of(effect) {
                 Consequence::Nothing => {}
                 Consequence::Pin(reason) => self.pin(reason),
                 Consequence::Clear(pins) if alone => self.state.pending.clear = pins,
@@ -65,6 +57,17 @@ impl Relay<'_> {
                 Consequence::Reset(_) => self.pin(PinReason::Parameter),
             }
         }
+    }
+
+    pub(super) fn consequence_of<'e>(&self, effect: &'e Effect<'_>) -> Consequence<'e> {
+        if self.client.listening.is_some() && matches!(effect, Effect::Listen(_)) {
+            // Others listen for the client.
+            return Consequence::Nothing;
+        }
+        let reported = &self.lease.connection_ref().reported;
+        let is_reported =
+            |name: &[u8]| reported.iter().any(|(reported, _)| reported.as_bytes().eq_ignore_ascii_case(name));
+        consequence(effect, is_reported)
     }
 
     /// Whether the tag of the next CommandComplete matters.
@@ -168,7 +171,7 @@ impl Relay<'_> {
 
 /// Whether the server may read the statements behind this one by other rules than ours: the usual values, which
 /// drivers set for good measure, do not.
-fn changes_dialect(effect: &Effect<'_>) -> bool {
+pub(super) fn changes_dialect(effect: &Effect<'_>) -> bool {
     let Effect::Setting(setting) = effect else { return false };
     let text = match &setting.value {
         Value::Text(text) => Some(&**text),

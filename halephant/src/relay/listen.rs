@@ -145,6 +145,10 @@ impl Relay<'_> {
     /// Sees to it that the listener listens on what the message will listen on.
     fn reserve(&mut self, header: Header, script: Arc<Script>) -> bool {
         let unread = script.unread || script.channels().any(|channel| !self.is_readable(channel.name()));
+        if unread && self.denies_pins {
+            self.deny(header, PinReason::Listen);
+            return false;
+        }
         if unread {
             // A name that is another one to the listener: the client's own connection listens.
             self.pin(PinReason::Listen);

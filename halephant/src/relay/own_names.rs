@@ -9,6 +9,7 @@ use crate::prepared::message::{encode_close, encode_parse};
 use crate::sql;
 use crate::sql::effect::Effect;
 use halephant_protocol::backend::{ReadyForQuery, TransactionStatus};
+use halephant_protocol::frame::Header;
 use halephant_protocol::frontend::Sync;
 
 /// The definition of nothing: an empty query without parameters.
@@ -29,7 +30,7 @@ pub(super) struct OwnNames {
 
 impl Relay<'_> {
     /// Looks for names of the client's in a text. `Some`: it has to wait.
-    pub(super) fn mention_in_text(&mut self, text: &[u8]) -> Option<Passage> {
+    pub(super) fn mention_in_text(&mut self, header: Header, text: &[u8]) -> Option<Passage> {
         let nothing = self.client.statements.is_empty() && self.state.statements.pending.is_empty();
         if std::mem::take(&mut self.state.own_names.done) || nothing {
             return None;
@@ -71,6 +72,10 @@ impl Relay<'_> {
         }
         let leaves = effects.statements.len() == 1
             && matches!(effects.statements[0].effects[..], [Effect::Deallocate(Some(_))]);
+        if self.denies_pins && !leaves {
+            self.deny(header, PinReason::PreparedStatement);
+            return Some(Passage::Wait);
+        }
         self.put_names(names, leaves);
         Some(Passage::Wait)
     }

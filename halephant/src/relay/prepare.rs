@@ -75,7 +75,7 @@ impl Relay<'_> {
             return Passage::AsIs;
         };
         let text = body.split(|&byte| byte == 0).next().unwrap_or_default();
-        if let Some(passage) = self.mention_in_text(text) {
+        if let Some(passage) = self.mention_in_text(header, text) {
             return passage;
         }
         self.inspect_text(text);

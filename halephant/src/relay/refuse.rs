@@ -4,13 +4,16 @@
 //! and a pipeline would get out of step. So the message is replaced by one that fails for sure, and the error that it
 //! leads to is replaced by ours.
 
-use super::{Relay, block, read_only};
+use super::output::Output;
+use super::pin::PinReason;
+use super::{Relay, block, deny, read_only};
 use crate::notify;
 use bytes::BytesMut;
 use halephant_protocol::SqlState;
 use halephant_protocol::backend::{self, ErrorReport};
 use halephant_protocol::frame::{HEADER_BYTES, Header};
-use halephant_protocol::frontend::{Execute, Parse, Query, tag};
+use halephant_protocol::frontend::{Bind, Execute, Parse, Query, tag};
+use halephant_protocol::list::ValuesBuf;
 
 /// In every replaced message and in the error that it leads to: not an integer, and not what anybody sends.
 const MARK: &str = "halephant: refused ";
@@ -24,6 +27,8 @@ pub(super) enum Reason {
     /// A transaction block in statement mode.
     Block,
     Listen(notify::Refusal),
+    /// It would keep its client on the server connection.
+    Pin(PinReason),
 }
 
 impl Reason {
@@ -32,6 +37,7 @@ impl Reason {
             Self::ReadOnly => read_only::report(),
             Self::Block => block::transaction_report(),
             Self::Listen(refusal) => listen_report(refusal),
+            Self::Pin(reason) => deny::report(*reason),
         }
     }
 }
@@ -54,6 +60,8 @@ fn listen_report(refusal: &notify::Refusal) -> ErrorReport {
 pub(super) struct Refused {
     /// Size of the message that is next in the client's input and is to be replaced, and why.
     next: Option<(usize, Reason)>,
+    /// The type of a message that is too long to be looked into and is dropped as it comes, and why.
+    dropping: Option<(u8, Reason)>,
     /// Why messages were replaced; their errors name a reason by its place.
     reasons: Vec<Reason>,
 }
@@ -79,23 +87,45 @@ impl Relay<'_> {
         let header = input.first().copied()?;
         let name = input.get(HEADER_BYTES..refused)?.split(|&byte| byte == 0).next().unwrap_or_default();
         let mark = state.mark(reason);
-        let query = format!("SELECT CAST('{mark}' AS pg_catalog.int4)");
-        let out = &mut self.state.to_server;
-        let encoded = match header {
-            tag::PARSE => {
-                Parse { statement: name, query: query.as_bytes(), parameter_types: Default::default() }
-                    .encode(out)
-            }
-            // There is no portal of that name.
-            tag::EXECUTE => Execute { portal: mark.as_bytes(), rows_max: 0 }.encode(out),
-            _ => Query { query: query.as_bytes() }.encode(out),
-        };
-        // Neither a name that the client could send nor our own text holds a NUL.
-        encoded.ok()?;
+        encode_failing(header, name, &mark, &mut self.state.to_server)?;
         self.state.forwarded = true;
-        self.track_client(header);
+        self.sent_failing(header, name);
         self.lease.connection().busy = true;
         Some(refused)
+    }
+
+    /// The message whose header the output is at is refused, however long it is.
+    pub(super) fn refuse_long(&mut self, header: Header, reason: Reason, output: &mut Output<'_>) {
+        self.state.refused.get_or_insert_default().dropping = Some((header.tag, reason));
+        self.client.body_left = header.body_bytes;
+        output.leave_out(HEADER_BYTES);
+    }
+
+    /// Takes the next bytes of a message's body: on to the server, or away if it is refused. What stands for a refused one goes
+    /// when all of it has come.
+    pub(super) fn pass_body(&mut self, bytes: usize, output: &mut Output<'_>) {
+        let Some(state) = self.state.refused.as_deref_mut().filter(|state| state.dropping.is_some()) else {
+            output.at += bytes;
+            return;
+        };
+        output.leave_out(bytes);
+        if self.client.body_left == 0
+            && let Some((tag, reason)) = state.dropping.take()
+        {
+            let mark = state.mark(reason);
+            if encode_failing(tag, b"", &mark, output.put_in()).is_some() {
+                self.sent_failing(tag, b"");
+            }
+        }
+    }
+
+    /// A message that fails is on its way to the server.
+    fn sent_failing(&mut self, tag: u8, name: &[u8]) {
+        self.track_client(tag);
+        self.state.statements.shape.once = true;
+        if tag == tag::QUERY || (tag == tag::PARSE && name.is_empty()) {
+            self.client.statements.drop_unnamed();
+        }
     }
 
     /// Bytes of an ErrorResponse that must be there to know whether it is the answer to a replaced message.
@@ -120,6 +150,30 @@ impl Relay<'_> {
         self.state.refused.as_ref()?.reasons.get(number)?.report().encode_error(&mut out);
         Some(out)
     }
+}
+
+/// Appends a message of the same type that fails with `mark` in its error.
+fn encode_failing(tag: u8, name: &[u8], mark: &str, out: &mut BytesMut) -> Option<()> {
+    let query = format!("SELECT CAST('{mark}' AS pg_catalog.int4)");
+    let none = &b""[..];
+    let encoded = match tag {
+        tag::PARSE => Parse { statement: name, query: query.as_bytes(), parameter_types: Default::default() }
+            .encode(out),
+        // There is no statement of that name.
+        tag::BIND => Bind {
+            portal: none,
+            statement: mark.as_bytes(),
+            parameter_formats: Default::default(),
+            parameters: ValuesBuf::new().as_values(),
+            result_formats: Default::default(),
+        }
+        .encode(out),
+        // There is no portal of that name.
+        tag::EXECUTE => Execute { portal: mark.as_bytes(), rows_max: 0 }.encode(out),
+        _ => Query { query: query.as_bytes() }.encode(out),
+    };
+    // Neither a name that the client could send nor our own text holds a NUL.
+    encoded.ok()
 }
 
 impl Refused {

@@ -1,5 +1,6 @@
 //! The walk over message headers, both ways.
 
+use super::deny::Verdict;
 use super::output::Output;
 use super::prepare::Passage;
 use super::track::ServerEvent;
@@ -29,7 +30,8 @@ impl Relay<'_> {
     pub(super) fn scan_client(&mut self, output: &mut Output<'_>) -> Option<RelayEnd> {
         loop {
             let rest = output.rest().len();
-            output.at += take_body(&mut self.client.body_left, rest);
+            let taken = take_body(&mut self.client.body_left, rest);
+            self.pass_body(taken, output);
             let rest = output.rest();
             let header = match parse_frontend_header(rest) {
                 Ok(header) => header?,
@@ -44,6 +46,16 @@ impl Relay<'_> {
             }
             if self.state.read_only.enforced && !self.check_read_only(header, rest) {
                 return None;
+            }
+            if self.denies_pins {
+                match self.check_pins(header, rest) {
+                    Verdict::Passes => {}
+                    Verdict::Waits => return None,
+                    Verdict::TooLong => {
+                        self.deny_long(header, output);
+                        continue;
+                    }
+                }
             }
             if self.listening().is_some()
                 && self.state.tracker.copy_ends()

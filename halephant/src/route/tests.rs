@@ -1,7 +1,7 @@
 //! Tests of routing.
 
 use super::*;
-use crate::pool::settings::{ListenMode, PoolMode};
+use crate::pool::settings::{ListenMode, PinMode, PoolMode};
 use crate::sql::Dialect;
 use std::time::Duration;
 
@@ -26,6 +26,7 @@ fn access(pool: (u32, u32), user: Option<(u32, u32)>, read_only: Option<&str>) -
         database: "p".into(),
         mode: PoolMode::Transaction,
         listen_mode: ListenMode::Pin,
+        pin: PinMode::Allow,
         max_connections: limits(pool),
         idle_timeout: Duration::from_secs(1),
         max_lifetime: Duration::from_secs(1),

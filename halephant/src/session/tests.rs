@@ -3,7 +3,7 @@
 use super::*;
 use crate::cancel::{ClientDetails, Sessions};
 use crate::net::{NodeAddress, Origin};
-use crate::pool::settings::{ListenMode, PoolSettings, RoleLimits, UserSettings};
+use crate::pool::settings::{ListenMode, PinMode, PoolSettings, RoleLimits, UserSettings};
 use crate::prepared::{ClientStatements, Store};
 use crate::relay::Clock;
 use crate::server::fake::Handed;
@@ -82,6 +82,7 @@ impl Stage {
             database: "d".into(),
             mode,
             listen_mode: ListenMode::Pin,
+            pin: PinMode::Allow,
             max_connections: RoleLimits { primary: 1, replica: 0 },
             idle_timeout: LIMIT,
             max_lifetime: LIMIT,

@@ -351,6 +351,11 @@ fn listen_mode_in_session_mode() {
     ));
 }
 
+#[test]
+fn pin_in_session_mode() {
+    assert_snapshot!(pool_errors("mode = 'session'\npin = 'allow'\n[cluster.main.pool.app.user.app]\n"));
+}
+
 /// One wrong value must not make the rules about other values complain.
 #[test]
 fn no_error_follows_from_another() {

@@ -3,7 +3,7 @@
 use super::{LEAST, valid};
 use crate::config::{Config, parse, restart_required};
 use crate::net::NodeAddress;
-use crate::pool::settings::{ClientTimeouts, ListenMode, PoolMode, RoleLimits};
+use crate::pool::settings::{ClientTimeouts, ListenMode, PinMode, PoolMode, RoleLimits};
 use crate::splice::settings::SpliceMode;
 use crate::telemetry::settings::{LogFormat, LogLevel, QueryText};
 use proptest::prelude::*;
@@ -136,6 +136,7 @@ fn every_key() {
         [cluster.main.pool.app]
         database = "shop"
         listen_mode = "multiplex"
+        pin = "deny"
         max_connections = { primary = 0x10, replica = 8 }
         idle_timeout = "1m"
         max_lifetime = "2h"
@@ -194,6 +195,7 @@ fn every_key() {
     let [app, batch] = &cluster.pools[..] else { panic!("{cluster:?}") };
     assert_eq!((app.name.as_str(), app.database.as_str()), ("app", "shop"));
     assert_eq!((app.mode, app.listen_mode), (PoolMode::Transaction, ListenMode::Multiplex));
+    assert_eq!((app.pin, batch.pin), (PinMode::Deny, PinMode::Allow));
     assert_eq!(app.max_connections, RoleLimits { primary: 16, replica: 8 });
     assert_eq!((app.idle_timeout, app.max_lifetime), (60 * SECOND, 7200 * SECOND));
     assert_eq!(app.checkout_timeout, SECOND);

@@ -19,6 +19,7 @@ pub const ALL: &[Instrument] = &[
     TRANSACTIONS,
     STATEMENTS,
     PINS,
+    DENIED,
     RELAYED,
     ACCEPTED,
     REFUSED,
@@ -124,6 +125,12 @@ pub(super) const PINS: Instrument = instrument(
     "{pin}",
     Counter,
     "Clients that were tied to their server connection over transactions, by reason",
+);
+pub(super) const DENIED: Instrument = instrument(
+    "halephant.pins.denied",
+    "{statement}",
+    Counter,
+    "Statements that were refused because they would have tied their client to its server connection, by reason",
 );
 pub(super) const RELAYED: Instrument = instrument(
     "halephant.relay.bytes",

@@ -32,7 +32,7 @@ impl Relay<'_> {
             return passage;
         }
         if parse.statement.is_empty() {
-            if let Some(passage) = self.mention_in_text(parse.query) {
+            if let Some(passage) = self.mention_in_text(header, parse.query) {
                 return passage;
             }
             self.state.statements.shape.once = true;
@@ -68,6 +68,10 @@ impl Relay<'_> {
         output: &mut Output<'_>,
     ) -> Passage {
         let Some((named, has_effects)) = self.share(name, query, definition) else {
+            if self.denies_pins {
+                self.deny(header, PinReason::PreparedStatement);
+                return Passage::Wait;
+            }
             // It goes under its own name, and nobody else gets this connection.
             self.pin(PinReason::PreparedStatement);
             self.inspect_text(query);

@@ -19,6 +19,8 @@ pub struct PoolMetrics {
     pub errors: LabelledCounters,
     /// Clients that were pinned to their server connection, by reason.
     pub pins: LabelledCounters,
+    /// Statements that were refused because they would have pinned their client, by reason.
+    pub denied: LabelledCounters,
     /// Clients and queries that took longer than they may, by the key of the limit.
     pub timeouts: LabelledCounters,
     /// Bytes of clients that were passed on to servers.
@@ -30,10 +32,22 @@ pub struct PoolMetrics {
 impl Default for PoolMetrics {
     fn default() -> Self {
         let (transactions, statements, checkouts, waits, connects) = Default::default();
-        let (errors, pins, received, sent) = Default::default();
+        let (errors, pins, denied, received, sent) = Default::default();
         let timeouts = ["client_idle_timeout", "idle_transaction_timeout", "query_timeout"];
         let timeouts = LabelledCounters::with_labels(&timeouts);
-        Self { transactions, statements, checkouts, waits, connects, errors, pins, timeouts, received, sent }
+        Self {
+            transactions,
+            statements,
+            checkouts,
+            waits,
+            connects,
+            errors,
+            pins,
+            denied,
+            timeouts,
+            received,
+            sent,
+        }
     }
 }
 
@@ -47,6 +61,7 @@ pub struct PoolTotals {
     pub connects: Distribution,
     pub errors: Vec<(&'static str, u64)>,
     pub pins: Vec<(&'static str, u64)>,
+    pub denied: Vec<(&'static str, u64)>,
     pub timeouts: Vec<(&'static str, u64)>,
     pub received_bytes: u64,
     pub sent_bytes: u64,
@@ -62,6 +77,7 @@ impl PoolMetrics {
             connects: self.connects.distribution(),
             errors: self.errors.totals(),
             pins: self.pins.totals(),
+            denied: self.denied.totals(),
             timeouts: self.timeouts.totals(),
             received_bytes: self.received.total(),
             sent_bytes: self.sent.total(),
