@@ -3,6 +3,7 @@
 //! Sessions are never resumed and there is no early data, as PostgreSQL has it: each handshake proves everything anew.
 
 pub mod accept;
+pub mod client;
 pub mod connect;
 mod digest;
 pub mod error;
@@ -17,6 +18,7 @@ pub mod trust;
 mod verify;
 
 pub use accept::{Acceptor, ClientCertificate, ClientPeer};
+pub use client::{ClientConfigError, client_config};
 pub use connect::Connector;
 pub use error::TlsError;
 pub use identity::Identity;

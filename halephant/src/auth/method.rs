@@ -88,8 +88,8 @@ pub enum MethodError {
     Unsupported(String),
     #[error("authentication method \"{method}\" is only supported on {on} connections")]
     Leg { method: &'static str, on: &'static str },
-    #[error("authentication option not in name=value format: {0}")]
-    NoValue(String),
+    #[error("authentication option number {0} is not in name=value format")]
+    NoValue(usize),
     #[error("authentication option \"{0}\" is given twice")]
     Twice(String),
     #[error("unrecognized authentication option name: \"{0}\"")]

@@ -1,8 +1,20 @@
 //! Methods that check a cleartext password with somebody else: what they are asked, and what they may answer.
 
+mod jwt;
+mod ldap;
+#[cfg(feature = "pam")]
+mod pam;
+
+pub use jwt::JwksError;
+
 use super::method::Method;
 use super::origin::Origin;
 use crate::secret::Secret;
+use crate::tls::ClientConfigError;
+use jwt::JwtCheck;
+use ldap::LdapCheck;
+#[cfg(feature = "pam")]
+use pam::PamCheck;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -52,13 +64,26 @@ pub trait PasswordCheck: fmt::Debug + Send + Sync {
 pub enum CheckError {
     #[error("authentication method \"{0}\" is not in this build")]
     NotBuilt(&'static str),
+    #[error(transparent)]
+    Tls(#[from] ClientConfigError),
+    #[error("\"{0}\" is not an LDAP filter")]
+    Filter(String),
+    #[error("\"{0}\" is not the name of a PAM service")]
+    PamService(String),
+    #[error(transparent)]
+    Jwks(#[from] JwksError),
 }
 
 /// What a rule's method checks passwords with; `None` where it needs nobody else. Called when the HBA file is read:
 /// may read files, must not wait for the network.
 pub fn check_of(method: &Method) -> Result<Option<Arc<dyn PasswordCheck>>, CheckError> {
-    match method {
-        Method::Ldap(_) | Method::Pam(_) | Method::Jwt(_) => Err(CheckError::NotBuilt(method.name())),
-        _ => Ok(None),
-    }
+    Ok(Some(match method {
+        Method::Ldap(options) => Arc::new(LdapCheck::new(options)?),
+        #[cfg(feature = "pam")]
+        Method::Pam(options) => Arc::new(PamCheck::new(options)?),
+        #[cfg(not(feature = "pam"))]
+        Method::Pam(_) => return Err(CheckError::NotBuilt(method.name())),
+        Method::Jwt(options) => Arc::new(JwtCheck::new(options)?),
+        _ => return Ok(None),
+    }))
 }

@@ -5,6 +5,8 @@ use super::options::Options;
 use std::path::PathBuf;
 use std::time::Duration;
 
+/// Clocks that are set over a network are closer than that.
+const LEEWAY_DEFAULT: Duration = Duration::from_secs(30);
 /// More would make the times in tokens meaningless.
 const LEEWAY_SECONDS_MAX: u64 = 600;
 
@@ -48,7 +50,7 @@ impl JwtOptions {
         };
         let claim = options.take("claim").filter(|claim| !claim.is_empty());
         let leeway = match options.take("leeway") {
-            None => Duration::ZERO,
+            None => LEEWAY_DEFAULT,
             Some(value) => {
                 let seconds = value.parse().ok().filter(|seconds| *seconds <= LEEWAY_SECONDS_MAX);
                 let expected = "it must be a number of seconds, at most 600";

@@ -36,10 +36,9 @@ pub(super) struct Options(Vec<(String, String)>);
 impl Options {
     pub(super) fn new<'a>(words: impl IntoIterator<Item = &'a str>) -> Result<Self, MethodError> {
         let mut options: Vec<(String, String)> = Vec::new();
-        for word in words {
+        for (index, word) in words.into_iter().enumerate() {
             // Not the word itself: it may be a password that lost its name.
-            let no_value = || MethodError::NoValue(word.chars().take(16).collect());
-            let (name, value) = word.split_once('=').ok_or_else(no_value)?;
+            let (name, value) = word.split_once('=').ok_or(MethodError::NoValue(index + 1))?;
             if options.iter().any(|(known, _)| known == name) {
                 return Err(MethodError::Twice(name.to_owned()));
             }
