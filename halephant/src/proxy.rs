@@ -7,6 +7,7 @@ mod cluster;
 mod connection;
 mod console;
 pub mod effective;
+mod learned;
 mod listeners;
 pub mod live;
 mod login;

@@ -1,6 +1,7 @@
 //! One configured cluster at run time: its nodes, its verifiers and the credentials that its pools log in with.
 
 use super::admin_connection::AdminConnection;
+use super::learned::Learned;
 use super::settings::ClusterConfig;
 use crate::auth::settings::AuthSettings;
 use crate::auth::{PgPass, Verifiers};
@@ -11,7 +12,7 @@ use crate::server::{Credentials, KeyCache, Login, OpenError, OpenFuture, Opener,
 use crate::topology::Cluster;
 use arc_swap::ArcSwap;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
@@ -37,7 +38,7 @@ impl ClusterState {
         let upstream = Arc::new(Upstream {
             pgpass,
             keys: KeyCache::default(),
-            learned: Mutex::default(),
+            learned: Mutex::new(Learned::new(settings.auth.password_passthrough)),
             settings: ArcSwap::from_pointee(settings.node.clone()),
             logins: Mutex::default(),
             before_connect,
@@ -51,9 +52,7 @@ impl ClusterState {
     pub fn reconfigured(&self, settings: &ClusterConfig, control: &Handle) -> (Self, Vec<Unwatched>) {
         let added = self.cluster.reconfigure(&settings.node.nodes, settings.topology.clone());
         let before = self.upstream.settings.swap(Arc::new(settings.node.clone()));
-        if !settings.auth.password_passthrough {
-            self.upstream.forget_passwords();
-        }
+        self.upstream.learned().keep_passwords(settings.auth.password_passthrough);
         let cluster = Arc::clone(&self.cluster);
         let upstream = Arc::clone(&self.upstream);
         let same = self.auth == settings.auth
@@ -88,8 +87,7 @@ fn verifiers(
 pub struct Upstream {
     pgpass: Arc<PgPass>,
     keys: KeyCache,
-    /// By database on the server and role: what clients proved who they are with.
-    learned: Mutex<HashMap<(String, String), Credentials>>,
+    learned: Mutex<Learned>,
     settings: ArcSwap<NodeSettings>,
     /// By node: how many more logins of pools may be under way, over all pools.
     logins: Mutex<HashMap<NodeAddress, Arc<Semaphore>>>,
@@ -110,17 +108,11 @@ impl Upstream {
     /// Remembers what a client has proved who it is with, so that no password has to be stored to log in as its role to the
     /// same database. Nobody else's connection is opened with it.
     pub fn learn(&self, database: &str, role: &str, proof: Credentials) {
-        let mut learned = self.learned.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = learned.entry((database.to_owned(), role.to_owned())).or_default();
-        known.keys = proof.keys.or(known.keys.take());
-        known.md5 = proof.md5.or(known.md5.take());
-        known.password = proof.password.or(known.password.take());
+        self.learned().add(database, role, proof);
     }
 
-    /// Passwords in cleartext are kept only as long as they may be passed on.
-    fn forget_passwords(&self) {
-        let mut learned = self.learned.lock().unwrap_or_else(PoisonError::into_inner);
-        learned.values_mut().for_each(|known| known.password = None);
+    fn learned(&self) -> MutexGuard<'_, Learned> {
+        self.learned.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Opens a connection without waiting in line.
@@ -177,8 +169,7 @@ impl Upstream {
         if password.is_some() {
             return Credentials { password, ..Credentials::default() };
         }
-        let learned = self.learned.lock().unwrap_or_else(PoisonError::into_inner);
-        learned.get(&(database.to_owned(), role.to_owned())).cloned().unwrap_or_default()
+        self.learned().of(database, role)
     }
 }
 
