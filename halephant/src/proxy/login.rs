@@ -60,10 +60,12 @@ impl LoginError {
             Self::Parameters(error) => error.sqlstate(),
             Self::Welcome(WelcomeError::Checkout(error)) => error.sqlstate(),
             // The server's own words, as it would have said them to this client.
-            Self::Welcome(WelcomeError::Apply(QueryError::Server(error))) => {
-                return Some(ErrorReport::fatal(error.sqlstate, &error.message));
-            }
-            Self::Welcome(WelcomeError::Apply(_)) => SqlState::CONNECTION_FAILURE,
+            Self::Welcome(WelcomeError::Apply(error)) => match &**error {
+                QueryError::Server(error) => {
+                    return Some(ErrorReport::fatal(error.sqlstate, &error.message));
+                }
+                _ => SqlState::CONNECTION_FAILURE,
+            },
             Self::ReadOnly { .. } => {
                 let report = ErrorReport::fatal(SqlState::READ_ONLY_SQL_TRANSACTION, self.to_string());
                 return Some(report.hint(READ_ONLY_HINT));
