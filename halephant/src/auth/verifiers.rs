@@ -46,6 +46,8 @@ pub enum Lookup {
     /// There is no such role, or nothing that a password can be checked against; the reason is for the log.
     Absent {
         reason: String,
+        /// There is no such role.
+        nobody: bool,
     },
 }
 
@@ -57,8 +59,12 @@ impl Lookup {
                 Err("the password has expired (VALID UNTIL)")
             }
             Self::Found { stored, .. } => Ok(stored),
-            Self::Absent { reason } => Err(reason),
+            Self::Absent { reason, .. } => Err(reason),
         }
+    }
+
+    pub fn is_of_nobody(&self) -> bool {
+        matches!(self, Self::Absent { nobody: true, .. })
     }
 }
 
@@ -165,7 +171,7 @@ mod tests {
                 }
                 match self.calls.fetch_add(1, Ordering::SeqCst) {
                     0 => Err(FetchError("down".into())),
-                    _ => Ok(Lookup::Absent { reason: format!("no role {role}") }),
+                    _ => Ok(Lookup::Absent { reason: format!("no role {role}"), nobody: true }),
                 }
             })
         }

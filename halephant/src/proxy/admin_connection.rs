@@ -142,7 +142,7 @@ impl Kept {
 
 /// Columns: name, verifier and, if there is a third, the time until the password is valid.
 fn interpret(rows: &[Row]) -> Lookup {
-    let absent = |reason: &str| Lookup::Absent { reason: reason.to_owned() };
+    let absent = |reason: &str| Lookup::Absent { reason: reason.to_owned(), nobody: rows.is_empty() };
     let [row] = rows else {
         return absent(if rows.is_empty() {
             "the auth query found no row"
@@ -188,7 +188,7 @@ mod tests {
     fn reason(row: &[Option<&str>]) -> String {
         let row = row.iter().map(|column| column.map(str::to_owned)).collect();
         match interpret(&[row]) {
-            Lookup::Absent { reason } => reason,
+            Lookup::Absent { reason, .. } => reason,
             Lookup::Found { valid_until, .. } => format!("{valid_until:?}"),
         }
     }

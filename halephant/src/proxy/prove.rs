@@ -252,7 +252,16 @@ impl Login<'_> {
         self.state.shared.mock_verifier(&self.request.user)
     }
 
-    /// What the password can be compared with; the log has why there is nothing.
+    /// What can be compared with; remembers where nobody could be asked.
+    fn of(&mut self, known: Known) -> Option<Stored> {
+        self.unavailable |= matches!(known, Known::Unavailable);
+        match known {
+            Known::Stored(stored) => Some(stored),
+            Known::Useless | Known::Nobody | Known::Unavailable => None,
+        }
+    }
+
+    /// What the password can be compared with.
     async fn stored(&mut self) -> Option<Stored> {
         let request = self.request;
         let user = &request.user;
@@ -262,18 +271,21 @@ impl Login<'_> {
                 None
             }
             Account::Console => {
-                let mut found = None;
+                // The first cluster that knows the role decides. One that cannot be asked may be it: another one's role of
+                // the same name is somebody else's.
+                let mut known = Known::Nobody;
                 for cluster in &self.state.clusters {
-                    found = lookup(&cluster.verifiers, user, user, &mut self.unavailable).await;
-                    if found.is_some() {
+                    known = lookup(&cluster.verifiers, user, user).await;
+                    if !matches!(known, Known::Nobody) {
                         break;
                     }
                 }
-                found
+                self.of(known)
             }
             Account::Pool(served, index) => {
                 let role = served.pool.user_settings(index).role();
-                lookup(&served.cluster.verifiers, user, role, &mut self.unavailable).await
+                let known = lookup(&served.cluster.verifiers, user, role).await;
+                self.of(known)
             }
         };
         if let Some(Stored::Scram(verifier)) = &stored {
@@ -283,24 +295,29 @@ impl Login<'_> {
     }
 }
 
-async fn lookup(
-    verifiers: &auth::Verifiers,
-    user: &str,
-    role: &str,
-    unavailable: &mut bool,
-) -> Option<Stored> {
-    let reason = match verifiers.lookup(role).await {
+/// What a cluster says of a role.
+enum Known {
+    Stored(Stored),
+    /// There is such a role, and nothing that its password could be compared with.
+    Useless,
+    Nobody,
+    /// It could not be asked.
+    Unavailable,
+}
+
+/// The log has why there is nothing.
+async fn lookup(verifiers: &auth::Verifiers, user: &str, role: &str) -> Known {
+    let (known, reason) = match verifiers.lookup(role).await {
         Ok(lookup) => match lookup.usable(SystemTime::now()) {
-            Ok(stored) => return Some(stored.clone()),
-            Err(reason) => reason.to_owned(),
+            Ok(stored) => return Known::Stored(stored.clone()),
+            Err(reason) => {
+                (if lookup.is_of_nobody() { Known::Nobody } else { Known::Useless }, reason.to_owned())
+            }
         },
-        Err(error) => {
-            *unavailable = true;
-            error.to_string()
-        }
+        Err(error) => (Known::Unavailable, error.to_string()),
     };
     tracing::warn!(user, role, reason, "the user has no password that could be compared");
-    None
+    known
 }
 
 fn learned(verifier: &Verifier, keys: ClientKeys) -> LearnedKeys {

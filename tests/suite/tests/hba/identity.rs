@@ -32,6 +32,40 @@ fn a_verifier_of_one_cluster_is_not_used_for_another() {
     }
 }
 
+/// The console takes a role's password on the first cluster that knows it. One that cannot be asked may be that one.
+#[test]
+fn the_console_takes_nobody_for_a_namesake() {
+    let second = Cluster::builder()
+        .role("app", "second-password")
+        .role("watcher", "watching")
+        .database("app", "app")
+        .start()
+        .expect("it starts");
+    let address = second.primary().address();
+    let mut ruled = Ruled::with("host all all all scram-sha-256", Cluster::builder(), |config| {
+        config
+            .set("admin.users", vec!["app", "watcher"])
+            .set("cluster.main.auth.cache_ttl", "0s")
+            .set("cluster.second.nodes", vec![address])
+            .set("cluster.second.admin_user", "halephant")
+            .set("cluster.second.pool.second.database", "app")
+            .set("cluster.second.pool.second.user.app.max_connections.primary", 5)
+    });
+    let first = ruled.stage.transaction().database("halephant");
+    let namesake = first.clone().password("second-password");
+    let watcher = as_user(first.clone(), "watcher", "watching");
+    let enters = |login: &Login| Client::connect(login).map(drop);
+    enters(&first).expect("the first cluster knows it");
+    enters(&watcher).expect("the first cluster does not know it, the second does");
+    enters(&namesake).expect_err("it is another one's password");
+    ruled.stage.cluster.node_mut(0).kill().expect("it is ours");
+    for login in [&namesake, &watcher] {
+        let error = enters(login).expect_err("nobody can say that the first cluster does not know it");
+        assert!(error.to_string().contains("28P01"), "{error}");
+    }
+    enters(&as_user(first, "watcher", "second-password")).expect_err("and it is wrong in any case");
+}
+
 /// A client that only trust lets in must not get a connection by what another one has proved elsewhere.
 #[test]
 fn keys_of_one_cluster_or_database_open_no_other() {
