@@ -4,6 +4,7 @@
 mod address;
 mod facts;
 mod name;
+mod names;
 mod rule;
 
 #[cfg(test)]

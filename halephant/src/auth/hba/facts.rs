@@ -1,14 +1,10 @@
 //! What the system knows of one client's address: asked for at most once, and only where a rule wants to know.
 
 use super::address::Network;
+use super::names::NAMES;
 use nix::ifaddrs::getifaddrs;
 use nix::sys::socket::SockaddrStorage;
 use std::net::IpAddr;
-use tokio::sync::Semaphore;
-use tokio::task::spawn_blocking;
-
-/// Names that are looked up at a time, over all clients: each one keeps a thread.
-static LOOKUPS: Semaphore = Semaphore::const_new(32);
 
 /// About one client.
 #[derive(Debug, Default)]
@@ -33,7 +29,7 @@ impl Facts {
     /// Cancel safe.
     pub async fn name_of(&mut self, address: IpAddr) -> Option<&str> {
         if self.name.is_none() {
-            self.name = Some(verified_name(address).await);
+            self.name = Some(NAMES.of(address).await);
         }
         self.name.as_ref()?.as_deref()
     }
@@ -60,18 +56,4 @@ fn ip(address: &SockaddrStorage) -> Option<IpAddr> {
         (_, Some(v6)) => Some(IpAddr::V6(v6.ip())),
         _ => None,
     }
-}
-
-/// A name says what its owner wants; only one that leads back to the address is believed.
-async fn verified_name(address: IpAddr) -> Option<String> {
-    let _turn = LOOKUPS.acquire().await.ok()?;
-    let name = spawn_blocking(move || dns_lookup::lookup_addr(&address)).await.ok()?.ok()?;
-    // Where there is no name, the address comes back as text.
-    if name.parse::<IpAddr>().is_ok() {
-        return None;
-    }
-    let mut addresses = tokio::net::lookup_host((name.as_str(), 0)).await.ok()?;
-    let leads_back = addresses.any(|found| found.ip().to_canonical() == address);
-    drop(addresses);
-    leads_back.then_some(name)
 }
