@@ -6,6 +6,7 @@ mod md5;
 pub use clear::{ask_cleartext, check_cleartext};
 pub use md5::authenticate_md5;
 
+use super::throttle::{Admission, Throttled};
 use crate::wire::{MessageBuffer, ReadError, Stream};
 use bytes::BytesMut;
 use halephant_protocol::backend::{Authentication, ErrorReport};
@@ -30,6 +31,8 @@ pub enum AuthError {
     #[error("expected an authentication response, got message type {tag}")]
     Unexpected { tag: u8 },
     #[error(transparent)]
+    Throttled(#[from] Throttled),
+    #[error(transparent)]
     Scram(#[from] ScramError),
     #[error(transparent)]
     Parse(#[from] ParseError),
@@ -46,7 +49,9 @@ impl AuthError {
     pub fn report(&self) -> Option<ErrorReport> {
         let sqlstate = match self {
             Self::Failed { .. } | Self::EmptyPassword => SqlState::INVALID_PASSWORD,
-            Self::Method { .. } | Self::NoCertificate => SqlState::INVALID_AUTHORIZATION_SPECIFICATION,
+            Self::Method { .. } | Self::NoCertificate | Self::Throttled(_) => {
+                SqlState::INVALID_AUTHORIZATION_SPECIFICATION
+            }
             Self::Unexpected { .. } | Self::Parse(_) | Self::Encode(_) | Self::Read(ReadError::Frame(_)) => {
                 SqlState::PROTOCOL_VIOLATION
             }
@@ -69,6 +74,7 @@ pub async fn authenticate(
     user: &str,
     verifier: Verifier,
     end_point: Option<&[u8]>,
+    admission: &mut Admission<'_>,
 ) -> Result<ClientKeys, AuthError> {
     let server = Server::new(verifier, end_point.map(<[u8]>::to_vec));
     let mut mechanisms = StringsBuf::new();
@@ -85,6 +91,7 @@ pub async fn authenticate(
 
     let body = read_response(stream, buffer).await?;
     let response = AuthenticationResponse { body: &body }.sasl()?;
+    admission.judge().await?;
     let authenticated = state.client_final(response.data).map_err(|error| match error {
         ScramError::Proof => AuthError::Failed { user: user.to_owned() },
         error => AuthError::Scram(error),
@@ -110,8 +117,11 @@ async fn read_response(stream: &mut Stream, buffer: &mut MessageBuffer) -> Resul
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::auth::Origin;
+    use crate::auth::throttle::{Candidate, Realm, Throttle, ThrottleSettings};
     use crate::wire::fake::socket_pair;
     use std::num::NonZeroU32;
+    use std::time::Instant;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     /// What a client with the password "secret" gets of an exchange, salts and nonces blotted out; and its outcome.
@@ -144,8 +154,11 @@ mod tests {
             socket.write_all(&out).await.expect("it is read");
             (seen, socket)
         };
-        let both =
-            async { tokio::join!(authenticate(&mut stream, &mut buffer, user, verifier, None), client) };
+        let (throttle, settings) = (Throttle::default(), ThrottleSettings::default());
+        let candidate = Candidate { realm: Realm::Elsewhere, user, origin: Origin::Local };
+        let mut admission = throttle.admit(&settings, &candidate, Instant::now()).expect("it is the first");
+        let server = authenticate(&mut stream, &mut buffer, user, verifier, None, &mut admission);
+        let both = async { tokio::join!(server, client) };
         let both = tokio::time::timeout(std::time::Duration::from_secs(30), both).await;
         let (result, (seen, _socket)) = both.expect("neither side waits for the other");
         (seen, result)

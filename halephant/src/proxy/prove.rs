@@ -8,6 +8,7 @@ use super::state::{Served, State};
 use crate::auth::hba::{Facts, Rule, Subject};
 use crate::auth::method::{ClientCert, ClientName};
 use crate::auth::password::{Attempt, Denied, PasswordCheck};
+use crate::auth::throttle::{Admission, Candidate, Realm};
 use crate::auth::{self, AuthError, Method, Origin, Stored};
 use crate::pool::UserIndex;
 use crate::secret::Secret;
@@ -132,22 +133,29 @@ impl Login<'_> {
 
     /// Throttled, and with every failure at the same pace.
     async fn by_password(&mut self, rule: &Rule) -> Result<Credentials, ProofError> {
-        let (settings, throttle) = (&self.state.config.server.auth.throttle, &self.state.shared.throttle);
-        let (user, origin) = (&self.request.user, origin(self.request));
-        let delay = throttle.admit(settings, user, origin, Instant::now())?;
-        if !delay.is_zero() {
-            tokio::time::sleep(delay).await;
+        let (state, request) = (self.state, self.request);
+        let settings = &state.config.server.auth.throttle;
+        let realm = match (&rule.check, state.served(&request.database)) {
+            (Some(_), _) => Realm::External,
+            (None, Some(served)) => Realm::Cluster(&served.cluster.cluster.name),
+            (None, None) => Realm::Elsewhere,
+        };
+        let candidate = Candidate { realm, user: &request.user, origin: origin(request) };
+        let mut admission = state.shared.throttle.admit(settings, &candidate, Instant::now())?;
+        if !admission.delay.is_zero() {
+            tokio::time::sleep(admission.delay).await;
         }
         let began = Instant::now();
         let outcome = match &rule.check {
-            Some(check) => self.ask(check.as_ref(), &rule.demand.method).await,
-            None => self.compare(&rule.demand.method).await,
+            Some(check) => self.ask(check.as_ref(), &rule.demand.method, &mut admission).await,
+            None => self.compare(&rule.demand.method, &mut admission).await,
         };
         match &outcome {
-            Ok(_) => throttle.succeeded(settings, user, origin, Instant::now()),
+            Ok(_) => admission.succeeded(Instant::now()),
             Err(error) if error.is_failure() => {
-                if error.is_guess() && !self.unavailable {
-                    throttle.failed(settings, user, origin, Instant::now());
+                match error.is_guess() && !self.unavailable {
+                    true => admission.failed(Instant::now()),
+                    false => drop(admission),
                 }
                 let steps = began.elapsed().as_millis() / FAILURE_STEP.as_millis() + 1;
                 let told = FAILURE_STEP.saturating_mul(u32::try_from(steps).unwrap_or(u32::MAX));
@@ -159,9 +167,15 @@ impl Login<'_> {
     }
 
     /// The password is checked by somebody else.
-    async fn ask(&mut self, check: &dyn PasswordCheck, method: &Method) -> Result<Credentials, ProofError> {
+    async fn ask(
+        &mut self,
+        check: &dyn PasswordCheck,
+        method: &Method,
+        admission: &mut Admission<'_>,
+    ) -> Result<Credentials, ProofError> {
         let StartupRequest { user, database, .. } = self.request;
         let password = auth::ask_cleartext(self.stream, self.buffer).await?;
+        admission.judge().await?;
         let attempt = Attempt { user, database, password: &password, origin: origin(self.request) };
         let failed = |reason: String, guess| ProofError::External {
             method: shown(method),
@@ -189,10 +203,14 @@ impl Login<'_> {
     }
 
     /// The password is compared with what is stored of it.
-    async fn compare(&mut self, method: &Method) -> Result<Credentials, ProofError> {
+    async fn compare(
+        &mut self,
+        method: &Method,
+        admission: &mut Admission<'_>,
+    ) -> Result<Credentials, ProofError> {
         let outcome = match method {
-            Method::Password => self.compare_cleartext().await,
-            method => self.exchange(method).await,
+            Method::Password => self.compare_cleartext(admission).await,
+            method => self.exchange(method, admission).await,
         };
         if outcome.is_err()
             && !self.unavailable
@@ -203,13 +221,17 @@ impl Login<'_> {
         Ok(outcome?)
     }
 
-    async fn exchange(&mut self, method: &Method) -> Result<Credentials, AuthError> {
+    async fn exchange(
+        &mut self,
+        method: &Method,
+        admission: &mut Admission<'_>,
+    ) -> Result<Credentials, AuthError> {
         let request = self.request;
         let user = &request.user;
         let verifier = match self.stored().await {
             Some(Stored::Scram(verifier)) => verifier,
             Some(Stored::Md5(stored)) if *method == Method::Md5 => {
-                auth::authenticate_md5(self.stream, self.buffer, user, &stored).await?;
+                auth::authenticate_md5(self.stream, self.buffer, user, &stored, admission).await?;
                 return Ok(Credentials { md5: Some(stored), ..Credentials::default() });
             }
             Some(Stored::Md5(_)) => {
@@ -222,15 +244,17 @@ impl Login<'_> {
             None => self.mock(),
         };
         let end_point = self.request.end_point();
-        let keys = auth::authenticate(self.stream, self.buffer, user, verifier.clone(), end_point).await?;
+        let keys = auth::authenticate(self.stream, self.buffer, user, verifier.clone(), end_point, admission)
+            .await?;
         Ok(Credentials { keys: Some(learned(&verifier, keys)), ..Credentials::default() })
     }
 
-    async fn compare_cleartext(&mut self) -> Result<Credentials, AuthError> {
+    async fn compare_cleartext(&mut self, admission: &mut Admission<'_>) -> Result<Credentials, AuthError> {
         let request = self.request;
         let user = &request.user;
         let password = auth::ask_cleartext(self.stream, self.buffer).await?;
         let stored = self.stored().await;
+        admission.judge().await?;
         let role = match self.account {
             Account::Pool(served, index) => served.pool.user_settings(index).role(),
             _ => user,

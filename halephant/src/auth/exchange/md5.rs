@@ -1,6 +1,7 @@
 //! AuthenticationMD5Password with a client.
 
 use super::{AuthError, read_response, send};
+use crate::auth::throttle::Admission;
 use crate::secret::Secret;
 use crate::wire::{MessageBuffer, Stream};
 use halephant_protocol::backend::Authentication;
@@ -15,6 +16,7 @@ pub async fn authenticate_md5(
     buffer: &mut MessageBuffer,
     user: &str,
     stored: &Secret<String>,
+    admission: &mut Admission<'_>,
 ) -> Result<(), AuthError> {
     let mut salt = [0; 4];
     getrandom::fill(&mut salt).map_err(|_| halephant_protocol::scram::ScramError::Random)?;
@@ -24,6 +26,7 @@ pub async fn authenticate_md5(
     if response.password.is_empty() {
         return Err(AuthError::EmptyPassword);
     }
+    admission.judge().await?;
     let expected = md5::respond_from_stored(stored.expose(), salt);
     let is_right = expected.is_some_and(|expected| expected.as_bytes().ct_eq(response.password).into());
     if is_right { Ok(()) } else { Err(AuthError::Failed { user: user.to_owned() }) }

@@ -30,23 +30,122 @@ impl Clock {
         self.now += Duration::from_secs(seconds);
     }
 
+    fn admit(&self, user: &str, address: &str) -> Result<Admission<'_>, Throttled> {
+        self.throttle.admit(&SETTINGS, &candidate(user, address), self.now)
+    }
+
     /// Seconds to wait, where one is refused.
     fn refused(&self, user: &str, address: &str) -> u64 {
-        let admitted = self.throttle.admit(&SETTINGS, user, at(address), self.now);
-        admitted.map_or_else(|throttled| seconds(throttled.retry_after), |_| 0)
+        self.admit(user, address).map_or_else(|throttled| seconds(throttled.retry_after), |_| 0)
     }
 
     fn delay(&self, user: &str, address: &str) -> Duration {
-        self.throttle.admit(&SETTINGS, user, at(address), self.now).unwrap()
+        self.admit(user, address).unwrap().delay
     }
 
     fn fail(&self, user: &str, address: &str) {
-        self.throttle.failed(&SETTINGS, user, at(address), self.now);
+        self.throttle.attempt(&SETTINGS, &candidate(user, address), self.now).failed(self.now);
     }
 
     fn succeed(&self, user: &str, address: &str) {
-        self.throttle.succeeded(&SETTINGS, user, at(address), self.now);
+        self.throttle.attempt(&SETTINGS, &candidate(user, address), self.now).succeeded(self.now);
     }
+}
+
+fn candidate<'a>(user: &'a str, address: &str) -> Candidate<'a> {
+    Candidate { realm: Realm::Cluster("main"), user, origin: at(address) }
+}
+
+/// Whether a password would be looked at now, without waiting.
+fn judged_at_once(admission: &mut Admission<'_>) -> Option<Result<(), Throttled>> {
+    let mut judged = std::pin::pin!(admission.judge());
+    match judged.as_mut().poll(&mut std::task::Context::from_waker(std::task::Waker::noop())) {
+        std::task::Poll::Ready(outcome) => Some(outcome),
+        std::task::Poll::Pending => None,
+    }
+}
+
+#[test]
+fn users_of_two_clusters_are_two() {
+    let clock = Clock::new();
+    for _ in 0..10 {
+        clock.fail("u", "10.0.0.1");
+    }
+    assert!(clock.refused("u", "10.0.0.1") > 0);
+    for realm in [Realm::Cluster("other"), Realm::Elsewhere, Realm::External] {
+        let candidate = Candidate { realm, ..candidate("u", "10.0.0.1") };
+        assert!(clock.throttle.admit(&SETTINGS, &candidate, clock.now).is_ok(), "{realm:?}");
+        // Nor does a success there forgive anything here.
+        clock.throttle.attempt(&SETTINGS, &candidate, clock.now).succeeded(clock.now);
+    }
+    assert!(clock.refused("u", "10.0.0.1") > 0);
+}
+
+/// All of them were admitted before the first of them failed.
+#[test]
+fn logins_that_began_together_get_no_more_guesses() {
+    let clock = Clock::new();
+    let mut admissions: Vec<_> = (0..100).map(|_| clock.admit("u", "10.0.0.1").unwrap()).collect();
+    let mut looked_at: Vec<usize> = Vec::new();
+    for (index, admission) in admissions.iter_mut().enumerate() {
+        if judged_at_once(admission).is_some() {
+            looked_at.push(index);
+        }
+    }
+    assert_eq!(looked_at, [0, 1, 2], "as many as may fail");
+    for admission in admissions.drain(..3) {
+        admission.failed(clock.now);
+    }
+    for admission in &mut admissions {
+        assert!(matches!(judged_at_once(admission), Some(Err(_))), "the others are too late");
+    }
+}
+
+/// An application that opens all of its connections at once has a password that is right.
+#[test]
+fn logins_that_began_together_and_are_right_wait_for_one_another() {
+    let clock = Clock::new();
+    let mut admissions: Vec<_> = (0..100).map(|_| clock.admit("u", "10.0.0.1").unwrap()).collect();
+    while let Some(at) = admissions.iter_mut().position(|admission| judged_at_once(admission).is_some()) {
+        admissions.swap_remove(at).succeeded(clock.now);
+    }
+    assert!(admissions.is_empty());
+    assert_eq!(clock.throttle.entries(), 1, "that the user has logged in from there");
+}
+
+/// Turns that were given while nobody answered are worth one guess.
+#[test]
+fn turns_cannot_be_saved_up() {
+    let clock = Clock::new();
+    for _ in 0..3 {
+        clock.fail("u", "10.0.0.1");
+    }
+    let later = |second| clock.now + Duration::from_secs(second);
+    let admit = |second| clock.throttle.admit(&SETTINGS, &candidate("u", "10.0.0.1"), later(second)).unwrap();
+    let mut saved: Vec<_> = (1..=20).map(admit).collect();
+    let mut last = saved.pop().unwrap();
+    assert_eq!(judged_at_once(&mut last), Some(Ok(())));
+    assert!(saved.iter_mut().all(|admission| judged_at_once(admission).is_none()), "one at a time");
+    last.failed(later(21));
+    for admission in &mut saved {
+        assert!(matches!(judged_at_once(admission), Some(Err(_))));
+    }
+}
+
+/// A client that goes away while its password is looked at holds up nobody.
+#[tokio::test]
+async fn who_leaves_makes_room() {
+    let clock = Clock::new();
+    let mut first: Vec<_> = (0..3).map(|_| clock.admit("u", "10.0.0.1").unwrap()).collect();
+    for admission in &mut first {
+        admission.judge().await.unwrap();
+    }
+    let mut next = clock.admit("u", "10.0.0.1").unwrap();
+    assert_eq!(judged_at_once(&mut next), None);
+    let (outcome, ()) = tokio::join!(next.judge(), async { drop(first.pop()) });
+    assert_eq!(outcome, Ok(()));
+    drop((first, next));
+    assert_eq!(clock.throttle.entries(), 0);
 }
 
 #[test]
@@ -154,8 +253,10 @@ fn it_can_be_switched_off() {
     let off = ThrottleSettings { failures: 0, ..SETTINGS };
     let (throttle, now) = (Throttle::default(), Instant::now());
     for _ in 0..100 {
-        throttle.failed(&off, "u", Origin::Local, now);
-        assert_eq!(throttle.admit(&off, "u", Origin::Local, now), Ok(Duration::ZERO));
+        let candidate = Candidate { realm: Realm::Elsewhere, user: "u", origin: Origin::Local };
+        throttle.attempt(&off, &candidate, now).failed(now);
+        let mut admission = throttle.admit(&off, &candidate, now).unwrap();
+        assert_eq!((admission.delay, judged_at_once(&mut admission)), (Duration::ZERO, Some(Ok(()))));
     }
     assert_eq!(throttle.entries(), 0);
 }

@@ -67,7 +67,7 @@ impl ProofError {
             Self::NoEntry(_) => Some("no_entry"),
             Self::Rejected(_) => Some("rejected"),
             Self::NoRole(_) => Some("no_role"),
-            Self::Throttled(_) => Some("throttled"),
+            Self::Throttled(_) | Self::Auth(AuthError::Throttled(_)) => Some("throttled"),
             Self::External { guess: false, .. } => Some("unavailable"),
             Self::External { .. } => Some("external"),
             Self::Auth(AuthError::Failed { .. } | AuthError::EmptyPassword) => Some("password"),

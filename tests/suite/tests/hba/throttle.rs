@@ -81,6 +81,91 @@ fn failures_in_parallel_gain_nothing() {
     assert!(states.iter().all(|state| state == "28000"), "{states:?}");
 }
 
+/// Logins that began together: all of them have been asked for their password before the first one answers.
+#[test]
+fn logins_that_began_together_gain_nothing() {
+    const TRIES: usize = 12;
+    for method in ["scram-sha-256", "password", "md5"] {
+        let rules = format!("host all all all {method}");
+        let ruled = Ruled::with(&rules, Cluster::builder(), |config| {
+            config
+                .set("server.throttle.failures", 3)
+                .set("server.throttle.delay", "1h")
+                .set("server.throttle.max_delay", "1h")
+        });
+        let together = std::sync::Barrier::new(TRIES);
+        let attempt = || {
+            let login = ruled.stage.session();
+            let mut client = halephant_suite::Client::open(&login).expect("it accepts");
+            let parameters = [("user", login.user.as_str()), ("database", login.database.as_str())];
+            client.send(&halephant_suite::encode::startup(3, 0, &parameters)).expect("it reads");
+            client.socket().and_then(|socket| Ok(socket.peek(&mut [0])?)).expect("it is asked");
+            together.wait();
+            let error = client.authenticate("wrong").expect_err("it is wrong");
+            error.downcast::<halephant_suite::Refused>().expect("by an ErrorResponse").sqlstate()
+        };
+        let states: Vec<String> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..TRIES).map(|_| scope.spawn(attempt)).collect();
+            threads.into_iter().map(|thread| thread.join().expect("it ends")).collect()
+        });
+        let looked_at = states.iter().filter(|state| *state == "28P01").count();
+        assert_eq!(looked_at, 3, "{method}: {states:?}");
+        assert!(
+            states.iter().all(|state| matches!(state.as_str(), "28P01" | "28000")),
+            "{method}: {states:?}"
+        );
+    }
+}
+
+/// An application that opens all of its connections at once.
+#[test]
+fn logins_that_began_together_and_are_right_get_in() {
+    for method in ["scram-sha-256", "password"] {
+        let rules = format!("host all all all {method}");
+        let ruled = Ruled::with(&rules, Cluster::builder(), |config| {
+            config
+                .set("server.throttle.failures", 1)
+                .set("server.throttle.delay", "1h")
+                .set("server.throttle.max_delay", "1h")
+        });
+        let login = ruled.stage.transaction();
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..12).map(|_| scope.spawn(|| outcome(&login))).collect();
+            for thread in threads {
+                assert_eq!(thread.join().expect("it ends"), Ok(()), "{method}");
+            }
+        });
+    }
+}
+
+/// Users of one name in two clusters are two.
+#[test]
+fn who_fails_at_one_cluster_is_not_refused_at_another() {
+    let second =
+        Cluster::builder().role("app", "second-password").database("app", "app").start().expect("it starts");
+    let address = second.primary().address();
+    let ruled = Ruled::with("host all all all scram-sha-256", Cluster::builder(), |config| {
+        config
+            .set("server.throttle.failures", 2)
+            .set("server.throttle.delay", "1h")
+            .set("server.throttle.max_delay", "1h")
+            .set("cluster.second.nodes", vec![address])
+            .set("cluster.second.admin_user", "halephant")
+            .set("cluster.second.pool.second.database", "app")
+            .set("cluster.second.pool.second.user.app.max_connections.primary", 5)
+    });
+    let first = ruled.stage.transaction();
+    let other = first.clone().database("second").password("second-password");
+    let wrong = first.clone().password("wrong");
+    for _ in 0..2 {
+        assert_eq!(outcome(&wrong).expect_err("it is wrong").0, "28P01");
+    }
+    assert_eq!(outcome(&first).expect_err("it has to wait").0, "28000");
+    assert_eq!(outcome(&ruled.stage.session()).expect_err("in each of the cluster's pools").0, "28000");
+    assert_eq!(outcome(&other), Ok(()), "another user of the same name");
+    assert_eq!(outcome(&first).expect_err("which helps nobody here").0, "28000");
+}
+
 /// Who asks and goes away has not failed: psql does so before it asks its user.
 #[test]
 fn a_client_that_leaves_has_not_failed() {
