@@ -16,5 +16,5 @@ pub mod store;
 pub use copies::{Copies, Presence};
 pub use names::{ClientStatements, Named};
 pub use pending::{Change, Pending};
-pub use statement::{Meaning, Statement, StatementId};
+pub use statement::{Meaning, Statement, StatementId, changes_meaning};
 pub use store::{Held, StatementSnapshot, Store, StoreSnapshot};

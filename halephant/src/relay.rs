@@ -19,6 +19,7 @@ mod read_only;
 mod refuse;
 mod retry;
 mod scan;
+mod settings;
 mod suspect;
 pub mod trace;
 pub mod track;
@@ -172,6 +173,9 @@ pub struct RelayState {
     /// The answers to our own SETs and BEGIN are being dropped, up to their ReadyForQuery.
     swallowing: bool,
     begin: begin::Begin,
+    settings: settings::Settings,
+    /// How the server reads statements may change with what it was sent.
+    dialect_changes: bool,
     /// Of these, the SETs are not answered yet.
     setting: bool,
     /// What the client had sent before the relay began was looked at.

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io::Write as _;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What every canonical name begins with.
 pub const NAME_PREFIX: &[u8] = b"hp_";
@@ -62,20 +63,47 @@ impl Meaning {
         }
         Self((!bytes.is_empty()).then(|| bytes.into()))
     }
+
+    /// Parameters that only the server knows: no other meaning is the same.
+    pub fn unsettled() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes();
+        let bytes: Vec<u8> = [UNSETTLED].into_iter().chain(number).collect();
+        Self(Some(bytes.into()))
+    }
+
+    pub fn is_unsettled(&self) -> bool {
+        self.0.as_ref().is_some_and(|bytes| bytes.first() == Some(&UNSETTLED))
+    }
 }
 
-/// Parameters that change how long a statement may take or what is said about it, never what it does.
-fn changes_meaning(name: &str) -> bool {
+/// No parameter's name begins with it.
+const UNSETTLED: u8 = 0xFF;
+
+/// Whether a parameter can change what a statement means. Not so those that change how it is carried out, how long that may take or what
+/// is said about it, and those that PostgreSQL does not know.
+pub fn changes_meaning(name: &str) -> bool {
+    let family = ["enable_", "jit", "log_", "track_", "geqo", "max_parallel_", "parallel_"];
+    if name.contains('.') || family.iter().any(|family| name.starts_with(family)) {
+        return false;
+    }
     !matches!(
         name,
         "application_name"
             | "client_min_messages"
+            | "effective_cache_size"
+            | "hash_mem_multiplier"
             | "idle_in_transaction_session_timeout"
             | "idle_session_timeout"
             | "lock_timeout"
-            | "log_statement"
+            | "maintenance_work_mem"
+            | "plan_cache_mode"
+            | "random_page_cost"
+            | "seq_page_cost"
             | "statement_timeout"
+            | "synchronous_commit"
             | "transaction_timeout"
+            | "work_mem"
     )
 }
 
@@ -126,6 +154,9 @@ mod tests {
         let paths = ["a", "b"].map(|path| Meaning::new([("search_path", path)].into_iter()));
         assert_ne!(paths[0], paths[1]);
         assert_ne!(paths[0], none);
+        let unsettled = [(); 2].map(|()| Meaning::unsettled());
+        assert!(unsettled[0] != unsettled[1] && unsettled[0].is_unsettled());
+        assert!(![&paths[0], &none].into_iter().any(Meaning::is_unsettled));
     }
 
     proptest! {

@@ -40,7 +40,7 @@ impl Relay<'_> {
             tag::BIND => return self.check_bound(header, message),
             _ => return Verdict::Passes,
         };
-        match self.would_pin(text) {
+        match self.would_pin(text, header.tag == tag::QUERY) {
             Some(reason) => self.deny(header, reason),
             None => Verdict::Passes,
         }
@@ -55,7 +55,7 @@ impl Relay<'_> {
         else {
             return Verdict::Passes;
         };
-        match self.would_pin(statement.query()) {
+        match self.would_pin(statement.query(), false) {
             Some(_) if message.len() < header.frame_bytes() && header.frame_bytes() > INSPECTED_BYTES_MAX => {
                 Verdict::TooLong
             }
@@ -65,14 +65,14 @@ impl Relay<'_> {
         }
     }
 
-    fn would_pin(&self, text: &[u8]) -> Option<PinReason> {
+    fn would_pin(&self, text: &[u8], by_query: bool) -> Option<PinReason> {
         let dialect = self.lease.connection_ref().dialect();
         if !sql::may_have_effects(text, dialect) {
             return None;
         }
         let effects = sql::classify(text, dialect);
         effects.iter().find_map(|effect| match self.consequence_of(effect) {
-            _ if inspect::changes_dialect(effect) => Some(PinReason::Parameter),
+            _ if !by_query && inspect::changes_dialect(effect) => Some(PinReason::Parameter),
             Consequence::Pin(reason) => Some(reason),
             _ => None,
         })

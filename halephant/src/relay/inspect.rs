@@ -9,6 +9,8 @@ use crate::sql::effect::{Discard, Effect, Value};
 use crate::sql::{self, Dialect};
 use bytes::BytesMut;
 use halephant_protocol::backend::{ParameterStatus, TransactionStatus};
+use halephant_protocol::frame::Header;
+use halephant_protocol::frontend::tag;
 
 /// Longest message whose statement is read. A client with a longer one keeps its connection.
 pub(super) const INSPECTED_BYTES_MAX: usize = 1 << 20;
@@ -18,29 +20,55 @@ pub(super) const INSPECTED_BYTES_MAX: usize = 1 << 20;
 pub(super) struct Pending {
     /// Pins that end with the next CommandComplete of DISCARD ALL, UNLISTEN or DEALLOCATE ALL.
     clear: Pins,
-    /// Parameters that go back to the session's beginning.
-    reset: Vec<String>,
+    /// DISCARD ALL was carried out: parameters are back at the session's beginning.
     reset_all: bool,
 }
 
 impl Relay<'_> {
     /// Reads a text that the server is about to get.
     pub(super) fn inspect_text(&mut self, text: &[u8]) {
-        let dialect = self.lease.connection().dialect();
-        if sql::may_have_effects(text, dialect) {
-            self.inspect_statement(text, dialect);
+        if self.inspect(text) {
+            // It may run at any time from now on, and what comes behind it is read by rules that nobody has told yet.
+            self.pin(PinReason::Parameter);
         }
     }
 
-    fn inspect_statement(&mut self, statement: &[u8], dialect: Dialect) {
+    /// Reads the text of a Query.
+    pub(super) fn inspect_query(&mut self, text: &[u8]) {
+        self.state.dialect_changes |= self.inspect(text);
+    }
+
+    fn inspect(&mut self, text: &[u8]) -> bool {
+        let dialect = self.lease.connection().dialect();
+        sql::may_have_effects(text, dialect) && self.inspect_statement(text, dialect)
+    }
+
+    /// Whether a message has to wait until it is known how the server reads it.
+    pub(super) fn awaits_dialect(&mut self, header: Header) -> bool {
+        if !self.state.dialect_changes {
+            return false;
+        }
+        if self.state.tracker.is_quiet() {
+            self.state.dialect_changes = false;
+            return false;
+        }
+        if !matches!(header.tag, tag::QUERY | tag::PARSE | tag::BIND) {
+            return false;
+        }
+        if !self.client_waits() {
+            self.state.statements.waiting = true;
+        }
+        true
+    }
+
+    /// Whether it may change how the server reads statements.
+    fn inspect_statement(&mut self, statement: &[u8], dialect: Dialect) -> bool {
         let effects = sql::classify(statement, dialect);
         // In a transaction it may all be taken back: only what stands alone ends something.
         let alone = effects.statements.len() == 1 && self.state.tracker.status() == TransactionStatus::Idle;
-        for effect in effects.iter() {
-            if changes_dialect(effect) {
-                // What comes behind it in the pipeline cannot be read before the server has answered.
-                self.pin(PinReason::Parameter);
-            }
+        let mut changes = false;
+        for effect in effects.iter().flat_map(with_body) {
+            changes |= changes_dialect(effect);
             if matches!(effect, Effect::Deallocate(_) | Effect::Discard(Discard::All)) {
                 self.state.statements.deallocating = true;
                 self.state.statements.may_deallocate = true;
@@ -50,13 +78,11 @@ impl Relay<'_> {
                 Consequence::Pin(reason) => self.pin(reason),
                 Consequence::Clear(pins) if alone => self.state.pending.clear = pins,
                 Consequence::Clear(_) => {}
-                Consequence::Reset(Some(name)) if alone => {
-                    self.state.pending.reset.push(String::from_utf8_lossy(name).into_owned());
-                }
-                Consequence::Reset(None) if alone => self.state.pending.reset_all = true,
-                Consequence::Reset(_) => self.pin(PinReason::Parameter),
+                Consequence::Follow(name, value) => self.follow(name, value),
+                Consequence::FollowAll => self.follow_all(),
             }
         }
+        changes
     }
 
     pub(super) fn consequence_of<'e>(&self, effect: &'e Effect<'_>) -> Consequence<'e> {
@@ -116,17 +142,11 @@ impl Relay<'_> {
         }
     }
 
-    /// The transaction is over and the connection goes back: what was reset is what the session began with again, and
-    /// the connection, which went back to its own beginning, is cleaned.
+    /// The transaction is over and the connection goes back: after DISCARD ALL, the session is as it began, and so is the connection.
     pub(super) fn settle_parameters(&mut self) {
         let pending = std::mem::take(&mut self.state.pending);
         if pending.reset_all {
             self.client.wanted = self.client.startup.clone();
-        }
-        for name in &pending.reset {
-            self.client.wanted.restore(name, &self.client.startup);
-        }
-        if pending.reset_all || !pending.reset.is_empty() {
             self.lease.connection().dirty = true;
         }
     }
@@ -167,6 +187,15 @@ impl Relay<'_> {
         }
         self.client.known = server.reported.clone();
     }
+}
+
+/// An effect, and what an EXECUTE of it will do, if it prepares something.
+fn with_body<'e, 'a>(effect: &'e Effect<'a>) -> impl Iterator<Item = &'e Effect<'a>> {
+    let body = match effect {
+        Effect::Prepare { body, .. } => body.as_slice(),
+        _ => &[],
+    };
+    std::iter::once(effect).chain(body)
 }
 
 /// Whether the server may read the statements behind this one by other rules than ours: the usual values, which

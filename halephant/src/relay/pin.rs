@@ -1,5 +1,6 @@
 //! What keeps a client on its server connection over transaction boundaries, and why.
 
+use crate::server::parameters::is_parameter_name;
 use crate::sql::effect::{Discard, Effect, Scope, Setting, Unknown, Value};
 
 /// A reason to keep a client and a server connection together: session state that no other connection has.
@@ -96,8 +97,10 @@ pub(super) enum Consequence<'a> {
     Pin(PinReason),
     /// Ends these pins once the server has confirmed it with the command's tag.
     Clear(Pins),
-    /// Parameters go back to what the session began with: one of them, or all.
-    Reset(Option<&'a [u8]>),
+    /// The parameter may have another value from here on, which the server is to be asked for.
+    Follow(&'a [u8], &'a Value<'a>),
+    /// So may all that are set.
+    FollowAll,
 }
 
 /// `is_reported`: whether the server reports changes of a parameter, so that they can be followed.
@@ -107,7 +110,7 @@ pub(super) fn consequence<'a>(
 ) -> Consequence<'a> {
     match effect {
         Effect::Setting(setting) => setting_consequence(setting, is_reported),
-        Effect::ResetAll => Consequence::Reset(None),
+        Effect::ResetAll => Consequence::FollowAll,
         Effect::Discard(Discard::All) => Consequence::Clear(Pins::EVERYTHING),
         Effect::Listen(_) => Consequence::Pin(PinReason::Listen),
         Effect::Unlisten(None) => Consequence::Clear(PinReason::Listen.into()),
@@ -132,15 +135,35 @@ fn setting_consequence<'a>(setting: &'a Setting<'_>, is_reported: impl Fn(&[u8])
         return Consequence::Nothing;
     }
     match setting.name.text() {
-        Some(b"role" | b"session_authorization") => Consequence::Pin(PinReason::Role),
+        Some(b"session_authorization") => Consequence::Pin(PinReason::Role),
         // Of the current transaction alone, however it is set.
         Some(b"transaction_read_only" | b"transaction_isolation" | b"transaction_deferrable") => {
             Consequence::Nothing
         }
-        Some(name) if setting.value == Value::Default => Consequence::Reset(Some(name)),
-        Some(name) if is_reported(name) => Consequence::Nothing,
+        Some(name) if setting.value != Value::Default && is_reported(name) => Consequence::Nothing,
+        Some(name) if setting.value != Value::Default && !is_carried(name) => {
+            Consequence::Pin(PinReason::Parameter)
+        }
+        Some(name) if std::str::from_utf8(name).is_ok_and(is_parameter_name) => {
+            Consequence::Follow(name, &setting.value)
+        }
         _ => Consequence::Pin(PinReason::Parameter),
     }
+}
+
+/// Whether a parameter's value can be read and given to another connection.
+fn is_carried(name: &[u8]) -> bool {
+    !matches!(
+        name,
+        // It cannot be read.
+        b"seed"
+        // A connection that has had temporary tables takes no other value.
+        | b"temp_buffers"
+        // The server would end a connection that nobody uses.
+        | b"idle_session_timeout"
+        // Our own statements would wait for other transactions.
+        | b"default_transaction_deferrable"
+    )
 }
 
 #[cfg(test)]
@@ -166,10 +189,8 @@ mod tests {
         check("BEGIN; SET LOCAL work_mem = '1MB'; COMMIT", &[]);
         check("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE", &[]);
         check("set /* c */ TimeZone to 'UTC'", &[]);
-        check("SET work_mem = '1MB'", &[Pin(PinReason::Parameter)]);
-        check("SELECT set_config('work_mem', '1MB', false)", &[Pin(PinReason::Parameter)]);
         check("SELECT set_config($1, $2, false)", &[Pin(PinReason::Parameter)]);
-        check("SET ROLE app", &[Pin(PinReason::Role)]);
+        check("SET SESSION AUTHORIZATION app", &[Pin(PinReason::Role)]);
         check("LISTEN a", &[Pin(PinReason::Listen)]);
         check("PREPARE a AS SELECT 1", &[Pin(PinReason::PreparedStatement)]);
         check("DECLARE c CURSOR WITH HOLD FOR SELECT 1", &[Pin(PinReason::Cursor)]);
@@ -183,14 +204,28 @@ mod tests {
 
     #[test]
     fn pins_end_where_their_cause_does() {
-        use Consequence::{Clear, Reset};
+        use Consequence::Clear;
         check("DISCARD ALL", &[Clear(Pins::EVERYTHING)]);
         check("UNLISTEN *", &[Clear(PinReason::Listen.into())]);
         check("UNLISTEN a", &[]);
         check("DEALLOCATE ALL", &[Clear(PinReason::PreparedStatement.into())]);
-        check("RESET ALL", &[Reset(None)]);
-        check("RESET TimeZone", &[Reset(Some(b"timezone"))]);
-        check("SET work_mem TO DEFAULT", &[Reset(Some(b"work_mem"))]);
+    }
+
+    #[test]
+    fn parameters_that_are_not_reported_are_asked_for() {
+        use Consequence::{Follow, FollowAll, Pin};
+        let text = |text: &'static [u8]| Value::Text(text.into());
+        check("SET work_mem = '1MB'", &[Follow(b"work_mem", &text(b"1MB"))]);
+        check("SET LOCAL work_mem = '1MB'", &[]);
+        check("SELECT set_config('work_mem', '1MB', false)", &[Follow(b"work_mem", &text(b"1MB"))]);
+        check("SELECT set_config('My.guc', $1, $2)", &[Follow(b"my.guc", &Value::Parameter(1))]);
+        check("SET ROLE app", &[Follow(b"role", &text(b"app"))]);
+        check("SET search_path FROM CURRENT", &[Follow(b"search_path", &Value::Unknown)]);
+        check("SET temp_buffers = 100", &[Pin(PinReason::Parameter)]);
+        check("SET \"a b\" = 100", &[Pin(PinReason::Parameter)]);
+        check("RESET ALL", &[FollowAll]);
+        check("RESET TimeZone", &[Follow(b"timezone", &Value::Default)]);
+        check("SET temp_buffers TO DEFAULT", &[Follow(b"temp_buffers", &Value::Default)]);
     }
 
     #[test]

@@ -78,7 +78,7 @@ impl Relay<'_> {
         if let Some(passage) = self.mention_in_text(header, text) {
             return passage;
         }
-        self.inspect_text(text);
+        self.inspect_query(text);
         self.queried();
         Passage::AsIs
     }
@@ -118,7 +118,9 @@ impl Relay<'_> {
         if header.tag == tag::CLOSE {
             return self.close_statement(place, output);
         }
-        let same = self.client.read_under == self.client.wanted
+        let same = self.is_settled()
+            && !self.client.statements.meaning.is_unsettled()
+            && self.client.read_under == self.client.wanted
             && named.held.meaning == self.client.statements.meaning;
         let (id, has_effects) = if same { (named.held.id, named.has_effects) } else { self.read_anew(name) };
         match self.lease.connection().copies.find(id) {
@@ -244,7 +246,13 @@ impl Relay<'_> {
 
     /// Takes note of the parameters under which the client's statements are read from now on.
     fn note_meaning(&mut self) {
-        if self.client.read_under != self.client.wanted {
+        if let Some(new) = self.take_unsettled() {
+            if new {
+                self.client.statements.meaning = Meaning::unsettled();
+            }
+            return;
+        }
+        if self.client.read_under != self.client.wanted || self.client.statements.meaning.is_unsettled() {
             self.client.statements.meaning = Meaning::new(self.client.wanted.iter());
             self.client.read_under = self.client.wanted.clone();
         }

@@ -47,6 +47,9 @@ impl Relay<'_> {
             if self.state.read_only.enforced && !self.check_read_only(header, rest) {
                 return None;
             }
+            if self.awaits_dialect(header) {
+                return None;
+            }
             if self.denies_pins {
                 match self.check_pins(header, rest) {
                     Verdict::Passes => {}
@@ -140,7 +143,9 @@ impl Relay<'_> {
         }
         if scan.to == input.len() && self.may_release() {
             self.settle_parameters();
-            scan.end = Some(RelayEnd::Complete);
+            if !self.reads_back() {
+                scan.end = Some(RelayEnd::Complete);
+            }
         }
         scan
     }
@@ -230,6 +235,7 @@ impl Relay<'_> {
             && self.client.body_left == 0
             && self.state.to_server.is_empty()
             && !self.state.own_names.underway
+            && !self.state.swallowing
             && !self.state.retry.is_underway()
             && self.state.tracker.is_complete()
     }
@@ -296,7 +302,7 @@ fn take_body(body_left: &mut u32, available: usize) -> usize {
 }
 
 /// Whether the beginning of an ErrorResponse says that the session is over.
-fn is_fatal(prefix: &[u8]) -> bool {
+pub(super) fn is_fatal(prefix: &[u8]) -> bool {
     // The fields up to the cut: `S` (localized) and `V` come first.
     prefix.split(|&byte| byte == 0).any(
         |field| matches!(field, [b'V' | b'S', severity @ ..] if severity == b"FATAL" || severity == b"PANIC"),
@@ -319,6 +325,7 @@ impl Relay<'_> {
             backend::tag::ERROR_RESPONSE if self.state.own_names.underway && !is_fatal(body) => {
                 self.names_are_refused();
             }
+            _ if self.is_reading_back() => return self.swallow_read_back(header, body),
             _ if self.is_beginning() && !is_fatal(body) => return self.swallow_begin(header, body),
             backend::tag::READY_FOR_QUERY => {
                 // Behind the SETs the BEGIN may be under way.

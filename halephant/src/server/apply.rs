@@ -31,21 +31,35 @@ pub fn encode_parameters(
     reset: &[&str],
     out: &mut BytesMut,
 ) -> Result<(), EncodeError> {
+    // A role may not be allowed to change the rest, and a timeout may strike what comes behind it.
+    let early = |name: &&&str| matches!(**name, "role" | "statement_timeout");
+    let changes_role = set.iter().any(|(name, _)| *name == "role").then_some("role");
+    let first = reset.iter().filter(early).copied().chain(changes_role);
+    for name in first.chain(reset.iter().filter(|name| !early(name)).copied()) {
+        // Parameter names are checked to need no quoting beyond this; dots part the words of an extension's parameter.
+        let quoted = name.split('.').map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(".");
+        encode_statement(&format!("RESET {quoted}"), &ValuesBuf::new(), out)?;
+    }
     if !set.is_empty() {
+        let (late, set): (Vec<_>, Vec<_>) = set.iter().partition(|(name, _)| early(&name));
         let mut values = ValuesBuf::new();
         let mut calls = Vec::with_capacity(set.len());
-        for (at, (name, value)) in set.iter().enumerate() {
+        for (at, (name, value)) in set.into_iter().chain(late).enumerate() {
             values.push(Some(name.as_bytes()))?;
             values.push(Some(value.as_bytes()))?;
             calls.push(format!("pg_catalog.set_config(${}, ${}, false)", 2 * at + 1, 2 * at + 2));
         }
         encode_statement(&format!("SELECT {}", calls.join(", ")), &values, out)?;
     }
-    for name in reset {
-        // Parameter names are checked to need no quoting beyond this; dots part the words of an extension's parameter.
-        let quoted = name.split('.').map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(".");
-        encode_statement(&format!("RESET {quoted}"), &ValuesBuf::new(), out)?;
-    }
+    Sync.encode(out);
+    Ok(())
+}
+
+/// Appends a statement with one parameter, closed by a Sync.
+pub fn encode_question(sql: &str, value: &str, out: &mut BytesMut) -> Result<(), EncodeError> {
+    let mut values = ValuesBuf::new();
+    values.push(Some(value.as_bytes()))?;
+    encode_statement(sql, &values, out)?;
     Sync.encode(out);
     Ok(())
 }

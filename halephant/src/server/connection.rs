@@ -31,6 +31,8 @@ pub struct ServerConnection {
     pub cancel: Arc<CancelTarget>,
     /// The session may hold state of its last client: it must be reset before anybody else gets it.
     pub dirty: bool,
+    /// Its last client may have set parameters that are not among `applied`.
+    pub unsettled: bool,
     /// It may listen on channels that its last client wanted.
     pub listening: bool,
     /// A query may still be running: closing cancels it.
@@ -57,6 +59,7 @@ impl ServerConnection {
             reported,
             cancel: Arc::new(cancel),
             dirty: false,
+            unsettled: false,
             listening: false,
             busy: false,
         }
@@ -146,6 +149,7 @@ impl ServerConnection {
         self.applied = SessionParameters::default();
         self.copies.clear();
         self.dirty = false;
+        self.unsettled = false;
         self.listening = false;
         Ok(())
     }

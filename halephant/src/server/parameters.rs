@@ -52,10 +52,18 @@ impl SessionParameters {
 
     /// What turns a connection that has `self` applied into one for `wanted`: parameters to set, and names to reset.
     pub fn difference<'a>(&'a self, wanted: &'a Self) -> Difference<'a> {
-        Difference {
-            set: wanted.iter().filter(|&(name, value)| self.value(name) != Some(value)).collect(),
-            reset: self.iter().map(|(name, _)| name).filter(|name| wanted.value(name).is_none()).collect(),
+        let mut set: Vec<_> =
+            wanted.iter().filter(|&(name, value)| self.value(name) != Some(value)).collect();
+        let reset: Vec<_> =
+            self.iter().map(|(name, _)| name).filter(|name| wanted.value(name).is_none()).collect();
+        if let Some(role) = wanted.value("role")
+            && self.value("role") == Some(role)
+            && !(set.is_empty() && reset.is_empty())
+        {
+            // The others are set by who logged in.
+            set.push(("role", role));
         }
+        Difference { set, reset }
     }
 }
 
@@ -127,6 +135,15 @@ pub fn is_settable(name: &str) -> bool {
     )
 }
 
+/// Words of letters, digits, `_` and `$`, parted by dots; such a name needs no quoting beyond double quotes.
+pub fn is_parameter_name(name: &str) -> bool {
+    let word = |word: &str| {
+        word.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
+            && word.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'$')
+    };
+    name.len() < 128 && name.split('.').all(word)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -153,10 +170,30 @@ mod tests {
     }
 
     #[test]
+    fn a_role_is_taken_again_when_anything_else_changes() {
+        let applied = session(&[("a", "1"), ("role", "r")]);
+        let wanted = session(&[("a", "2"), ("role", "r")]);
+        assert_eq!(applied.difference(&wanted).set, [("a", "2"), ("role", "r")]);
+        assert_eq!(wanted.difference(&wanted).set, []);
+        let gone = session(&[("role", "r")]);
+        assert_eq!(applied.difference(&gone), Difference { set: vec![("role", "r")], reset: vec!["a"] });
+    }
+
+    #[test]
     fn a_server_cannot_report_without_end() {
         let mut reported = ReportedParameters::default();
         assert!((0..REPORTED_MAX).all(|n| reported.set(&n.to_string(), "x")));
         assert!(!reported.set("one more", "x"));
         assert!(reported.set("0", "y"), "known ones still change");
+    }
+
+    #[test]
+    fn names_are_words_parted_by_dots() {
+        for name in ["a", "_a1$", "plpgsql.x", "a.b.c"] {
+            assert!(is_parameter_name(name), "{name}");
+        }
+        for name in ["", ".", "a.", "1a", "a\"b", "a;b", "ä", "a b"] {
+            assert!(!is_parameter_name(name), "{name}");
+        }
     }
 }

@@ -23,7 +23,11 @@ const PARAMETER_STATUS_BYTES_MAX: u32 = 64 * 1024;
 /// Hands a clean connection back; one that a cancel is on its way to stays until the cancel has landed.
 pub(super) fn give_back(mut lease: Lease) {
     let connection = lease.connection();
-    if !connection.dirty && !connection.listening && !connection.cancel.is_in_flight() {
+    if !connection.dirty
+        && !connection.unsettled
+        && !connection.listening
+        && !connection.cancel.is_in_flight()
+    {
         lease.checkin();
         return;
     }
@@ -116,7 +120,7 @@ async fn reset(connection: &mut ServerConnection, status: TransactionStatus) -> 
     if status != TransactionStatus::Idle {
         connection.command("ROLLBACK").await?;
     }
-    if connection.dirty {
+    if connection.dirty || connection.unsettled {
         connection.reset().await?;
     } else if connection.listening {
         connection.unlisten().await?;

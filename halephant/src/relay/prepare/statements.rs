@@ -62,6 +62,12 @@ impl Mentioned {
 }
 
 impl Statements {
+    /// Something of ours has taken the place of the unnamed statement.
+    pub(in crate::relay) fn unnamed_is_gone(&mut self) {
+        self.unnamed_is_own = false;
+        self.unnamed_before.clear();
+    }
+
     /// The next message changes the unnamed statement, which was `before`.
     pub(super) fn changes_unnamed(&mut self, tracker: &Tracker, before: Option<&[u8]>) {
         let answered = tracker.answered_position();
