@@ -20,7 +20,8 @@ fn main() {
     let folders: Vec<PathBuf> =
         folders.iter().flat_map(|folder| [folder.join(&triple), folder.to_path_buf()]).collect();
     let find = |name: &str| folders.iter().map(|folder| folder.join(name)).find(|path| path.exists());
-    if find("libpam.so").is_some() {
+    if let Some(found) = find("libpam.so") {
+        println!("cargo::rerun-if-changed={}", found.display());
         return;
     }
     let Some(library) = find("libpam.so.0") else {

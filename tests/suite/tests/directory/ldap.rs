@@ -180,6 +180,27 @@ fn servers_are_asked_in_turn() {
     assert!(!stage.proxy.log().contains("hush"));
 }
 
+/// One that takes connections and says nothing is left alone after a while.
+#[test]
+fn a_silent_server_does_not_hold_up_the_next() {
+    if !is_installed(slapd::PROGRAM) {
+        return;
+    }
+    let slapd = Slapd::start();
+    let port = slapd.tls_port.number();
+    let _silent = std::net::TcpListener::bind(("127.0.0.9", port)).expect("it is free");
+    let ruled = ruled(
+        &rule(&format!(
+            "ldapserver=\"127.0.0.9 127.0.0.1\" ldapport={port} ldapscheme=ldaps ldapca={} {}",
+            slapd.ca(),
+            finder()
+        )),
+        Cluster::builder(),
+    );
+    let login = ruled.stage.transaction().password(PASSWORD);
+    assert_eq!(outcome(&login), Ok(()), "{}", ruled.stage.proxy.log_tail());
+}
+
 /// Passwords are sent to nobody whose certificate is not from the authority, or has another name.
 #[test]
 fn a_server_has_to_be_who_it_is() {

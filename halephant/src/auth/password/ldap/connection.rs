@@ -204,3 +204,82 @@ fn parse(answer: &[u8], id: u8) -> Result<ProtocolOp<'_>, LdapError> {
 fn outcome(result: &LdapResult<'_>) -> (ResultCode, String) {
     (result.result_code, result.diagnostic_message.0.chars().take(200).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use tokio::io::duplex;
+
+    /// A bind that went well, a search entry, the end of a search, an extended response.
+    const ANSWERS: [&[u8]; 4] = [
+        b"\x30\x0c\x02\x01\x02\x61\x07\x0a\x01\x00\x04\x00\x04\x00",
+        b"\x30\x0e\x02\x01\x02\x64\x09\x04\x05\x63\x6e\x3d\x61\x62\x30\x00",
+        b"\x30\x0c\x02\x01\x02\x65\x07\x0a\x01\x00\x04\x00\x04\x00",
+        b"\x30\x14\x02\x01\x02\x78\x0f\x0a\x01\x00\x04\x00\x04\x00\x8a\x01\x31\x8b\x03\x61\x62\x63",
+    ];
+
+    /// The server's answers, and what was sent to it.
+    async fn asked<T>(answers: &[u8], question: impl AsyncFnOnce(&mut Connection) -> T) -> (T, Vec<u8>) {
+        let (own, mut server) = duplex(1 << 20);
+        server.write_all(answers).await.expect("there is room");
+        server.shutdown().await.expect("it is open");
+        let mut connection = Connection::over(own);
+        let outcome = question(&mut connection).await;
+        drop(connection);
+        let mut sent = Vec::new();
+        server.read_to_end(&mut sent).await.expect("it is open");
+        (outcome, sent)
+    }
+
+    fn search(answers: &[u8]) -> Result<Found, LdapError> {
+        let question = async |connection: &mut Connection| {
+            let filter = message::filter("(uid=ab)").expect("it is one");
+            connection.search("dc=example", LdapScope::Subtree, &filter).await
+        };
+        run(asked(answers, question)).0
+    }
+
+    fn run<T>(future: impl Future<Output = T>) -> T {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("it starts");
+        runtime.block_on(future)
+    }
+
+    #[test]
+    fn answers_are_read_one_by_one() {
+        let [bind, entry, done, _] = ANSWERS;
+        let bound = run(asked(bind, async |connection: &mut Connection| connection.bind("cn=a", b"b").await));
+        assert_eq!(bound.0.expect("it is an answer").0, ResultCode::Success);
+        assert_eq!(bound.1, *message::encode_bind(2, "cn=a", b"b"));
+        assert_eq!(search(done).expect("it is an answer"), Found::Nobody);
+        assert_eq!(search(&[entry, done].concat()).expect("it is an answer"), Found::One("cn=ab".into()));
+        assert_eq!(search(&[entry, entry, done].concat()).expect("it is an answer"), Found::Several);
+        assert!(matches!(search(entry), Err(LdapError::Io(_))), "the end is missing");
+        assert!(matches!(search(&entry.repeat(ANSWERS_MAX + 1)), Err(LdapError::TooLong)));
+        assert!(matches!(search(b"\x30\x83\x01\x00\x01"), Err(LdapError::TooLong)));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+
+        #[test]
+        fn no_answer_does_harm(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
+            let _ = search(&bytes);
+            let _ = parse(&bytes, 2);
+        }
+
+        #[test]
+        fn no_answer_that_is_nearly_right_does_harm(
+            answer in prop::sample::select(&ANSWERS[..]),
+            changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+        ) {
+            let mut bytes = answer.to_vec();
+            for (index, byte) in changes {
+                let index = index.index(bytes.len());
+                bytes[index] = byte;
+            }
+            let _ = search(&bytes);
+            let _ = parse(&bytes, 2);
+        }
+    }
+}
