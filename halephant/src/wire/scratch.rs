@@ -2,8 +2,9 @@
 
 use std::cell::RefCell;
 
-/// Large enough that a bulk result costs few system calls, small enough to stay in the second-level cache.
-pub const SCRATCH_BYTES: usize = 64 * 1024;
+/// Large enough that bulk costs few system calls and goes out in segments as large as they can be, small enough to stay
+/// in the second-level cache.
+pub const SCRATCH_BYTES: usize = 256 * 1024;
 
 thread_local! {
     static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH_BYTES].into_boxed_slice());
