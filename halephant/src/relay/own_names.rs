@@ -35,6 +35,10 @@ impl Relay<'_> {
         if std::mem::take(&mut self.state.own_names.done) || nothing {
             return None;
         }
+        if self.state.tracker.has_lost_count() {
+            // Nothing can be waited for, or put there: the server refuses the text.
+            return None;
+        }
         let dialect = self.lease.connection().dialect();
         if !sql::may_have_effects(text, dialect) {
             return None;

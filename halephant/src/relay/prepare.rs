@@ -8,6 +8,7 @@ mod copy;
 mod parse;
 mod settle;
 mod statements;
+mod unnamed;
 
 pub(super) use statements::{Mentioned, Shape, Statements};
 
@@ -52,6 +53,7 @@ impl Relay<'_> {
             tag::PARSE => self.parse_statement(header, output),
             tag::SYNC => {
                 self.state.statements.pending.end_batch();
+                self.state.statements.unnamed.synced(&self.state.tracker);
                 Passage::AsIs
             }
             tag::EXECUTE | tag::FLUSH => Passage::AsIs,
@@ -84,6 +86,8 @@ impl Relay<'_> {
     }
 
     fn queried(&mut self) {
+        let before = self.client.statements.unnamed();
+        self.state.statements.unnamed.queried(&self.state.tracker, before);
         self.client.statements.drop_unnamed();
         self.state.statements.unnamed_is_own = true;
         self.state.statements.shape.once = true;
@@ -108,7 +112,7 @@ impl Relay<'_> {
         if self.client_waits() {
             return Passage::Wait;
         }
-        if self.is_unsettled(name) {
+        if self.is_unsettled(name) && !self.state.tracker.has_lost_count() {
             return self.wait(output);
         }
         let Some(named) = self.client.statements.find(name) else {
@@ -166,7 +170,7 @@ impl Relay<'_> {
         }
         if header.tag == tag::CLOSE {
             let before = self.client.statements.unnamed();
-            self.state.statements.changes_unnamed(&self.state.tracker, before);
+            self.state.statements.unnamed.changes(&self.state.tracker, before);
             self.client.statements.drop_unnamed();
             self.state.statements.unnamed_is_own = true;
         } else if !self.state.statements.unnamed_is_own {
@@ -194,8 +198,9 @@ impl Relay<'_> {
     /// The server does nothing with the next message but skip or refuse it, or is about to end a COPY.
     #[inline]
     fn goes_to_nothing(&mut self, output: &mut Output<'_>) -> Option<Passage> {
-        if self.state.tracker.is_skipping() {
-            return Some(Passage::AsIs);
+        // Without the count, it may be skipping, and then it answers nothing that could be waited for.
+        if self.state.tracker.is_skipping() || self.state.tracker.has_lost_count() {
+            return self.state.tracker.is_skipping().then_some(Passage::AsIs);
         }
         (self.state.tracker.copy_open() || self.state.tracker.copy_ends()).then(|| self.meets_copy(output))
     }

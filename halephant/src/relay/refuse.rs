@@ -29,6 +29,8 @@ pub(super) enum Reason {
     Listen(notify::Refusal),
     /// It would keep its client on the server connection.
     Pin(PinReason),
+    /// The client has a prepared statement of this name.
+    Taken(Box<[u8]>),
 }
 
 impl Reason {
@@ -38,6 +40,10 @@ impl Reason {
             Self::Block => block::transaction_report(),
             Self::Listen(refusal) => listen_report(refusal),
             Self::Pin(reason) => deny::report(*reason),
+            Self::Taken(name) => ErrorReport::error(
+                SqlState::DUPLICATE_PREPARED_STATEMENT,
+                format!("prepared statement \"{}\" already exists", String::from_utf8_lossy(name)),
+            ),
         }
     }
 }

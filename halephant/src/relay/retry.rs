@@ -180,7 +180,10 @@ impl Relay<'_> {
         let start = memchr::memmem::find(text, b"\"hp_")? + 1;
         let end = start + memchr::memchr(b'"', &text[start..])?;
         let id = StatementId::of_name(&text[start..end])?;
-        let name = self.failed_mention().filter(|failed| failed.id == id)?.name();
+        let mut mentioned = self.state.statements.mentioned.iter().rev();
+        let failed = self.failed_mention().filter(|failed| failed.id == id);
+        // Without the count, the last one that it may be about.
+        let name = failed.or_else(|| mentioned.find(|other| other.id == id))?.name();
         let mut amended = BytesMut::new();
         for (code, value) in fields.iter() {
             amended.put_u8(code);

@@ -62,6 +62,7 @@ impl Relay<'_> {
             }
             if self.listening().is_some()
                 && self.state.tracker.copy_ends()
+                && !self.state.tracker.has_lost_count()
                 && super::listen::is_read(header.tag)
             {
                 self.wait_for_copy(output);
@@ -268,8 +269,8 @@ impl Relay<'_> {
                 let event = self.state.tracker.server_message(tag);
                 let now = self.state.tracker.answered_position();
                 if self.state.tracker.has_lost_count() && self.state.statements.pending.has_own() {
-                    // An answer to what we put in could be taken for one to the client.
-                    return Some(RelayEnd::ServerViolation);
+                    // An answer to what we put in could be taken for one to the client. An error is for the client in any case.
+                    return (tag != backend::tag::ERROR_RESPONSE).then_some(RelayEnd::ServerViolation);
                 }
                 if now != answered {
                     let error = (tag == backend::tag::ERROR_RESPONSE).then_some(body);

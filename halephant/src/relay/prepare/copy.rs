@@ -18,15 +18,15 @@ impl Relay<'_> {
         presence: Presence,
         output: &mut Output<'_>,
     ) -> Option<Passage> {
+        if self.state.tracker.has_lost_count() {
+            // The answer to what is put in could not be told from the client's. Where there is no copy, the server says so.
+            return None;
+        }
         if self.state.statements.pending.is_copy_unsettled(id) {
             return Some(self.wait(output));
         }
         if presence == Presence::Ready {
             return None;
-        }
-        if self.state.tracker.has_lost_count() {
-            // The answer to what is put in could not be told from the client's: it gets the server's error instead.
-            return Some(Passage::AsIs);
         }
         let statement = Arc::clone(self.client.statements.find(name)?.held.statement());
         if !output.has_room(statement.definition.len()) {

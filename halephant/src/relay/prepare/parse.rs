@@ -6,6 +6,7 @@ use crate::prepared::{Change, Held, Named, Presence};
 use crate::relay::output::Output;
 use crate::relay::own_names::NOTHING;
 use crate::relay::pin::PinReason;
+use crate::relay::refuse::Reason;
 use crate::relay::{Relay, inspect};
 use crate::sql;
 use crate::sql::effect::Effect;
@@ -38,7 +39,7 @@ impl Relay<'_> {
             self.state.statements.shape.once = true;
             self.inspect_text(parse.query);
             let before = self.client.statements.unnamed();
-            self.state.statements.changes_unnamed(&self.state.tracker, before);
+            self.state.statements.unnamed.changes(&self.state.tracker, before);
             self.client.statements.set_unnamed(definition);
             self.state.statements.unnamed_is_own = true;
             return Passage::AsIs;
@@ -48,12 +49,15 @@ impl Relay<'_> {
         }
         let statements = &self.state.statements;
         let answered = statements.answered.iter().any(|name| **name == *parse.statement);
-        // What was answered by us may have been refused by PostgreSQL, as the rest of the batch will show.
-        if (answered && !self.state.tracker.is_quiet()) || self.is_unsettled(parse.statement) {
+        // What was answered by us may have been refused by PostgreSQL, as the rest of the batch will show. Without the count
+        // it is not certain that anything is answered before the client's next Sync.
+        if !self.state.tracker.has_lost_count()
+            && ((answered && !self.state.tracker.is_quiet()) || self.is_unsettled(parse.statement))
+        {
             return self.wait(output);
         }
         if self.client.statements.find(parse.statement).is_some_and(|named| !named.tentative) {
-            return self.parse_again(parse.statement, output);
+            return self.parse_again(header, parse.statement, output);
         }
         self.parse_named(header, parse.statement, parse.query, definition, output)
     }
@@ -142,13 +146,11 @@ impl Relay<'_> {
     }
 
     /// A Parse under a name that is taken: it is taken on the server, too, when the Parse gets there.
-    fn parse_again(&mut self, name: &[u8], output: &mut Output<'_>) -> Passage {
+    fn parse_again(&mut self, header: Header, name: &[u8], output: &mut Output<'_>) -> Passage {
         if self.state.tracker.has_lost_count() {
-            // Nothing can be put in to make it fail: it succeeds, on a connection that is no one else's any more, and the name
-            // stands for the new text. Better than for the old one.
-            self.pin(PinReason::PreparedStatement);
-            self.client.statements.remove(name);
-            return Passage::AsIs;
+            // Nothing can be put in to make it fail, so something else goes in its place.
+            self.refuse_next(header.frame_bytes(), Reason::Taken(name.into()));
+            return Passage::Wait;
         }
         // It may be taken there already, by an earlier Parse of this kind: then that one would fail, for another reason.
         message::encode_close(name, output.put_in());

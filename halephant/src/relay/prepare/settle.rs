@@ -16,7 +16,7 @@ impl Relay<'_> {
     }
 
     fn statements_failed(&mut self, from: u64, to: u64, error: &[u8]) {
-        match self.state.statements.unnamed_after_error(from, to) {
+        match self.state.statements.unnamed.failed(from) {
             Some(Some(definition)) => self.client.statements.set_unnamed(&definition),
             Some(None) => self.client.statements.drop_unnamed(),
             None => {}

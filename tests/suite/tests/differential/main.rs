@@ -1,7 +1,9 @@
 //! Random sequences of messages, valid and not, direct and through halephant in transaction mode: the answers are the same.
 
+mod found;
 mod sequences;
 mod statements;
+mod stretch;
 
 use halephant_suite::Message;
 
