@@ -1,9 +1,12 @@
 """What the suites in Python share: who they are, and how they say what they checked."""
 
 import contextlib
+import datetime
+import decimal
 import os
 import threading
 import time
+import uuid
 
 # Of this process alone: rows and channels are told apart by it.
 WHO = os.environ["WHO"]
@@ -36,6 +39,22 @@ def eventually(condition):
         threading.Event().wait(0.01)
     raise AssertionError("it did not come to pass")
 
+
+# Values that come back as they went, as these types.
+VALUES = [
+    (2**40, "int8"),
+    (decimal.Decimal("12345.678900"), "numeric"),
+    (1.5, "float8"),
+    (True, "bool"),
+    ("Ünïcode 🐘", "text"),
+    (b"\x00\xff", "bytea"),
+    (datetime.date(2020, 1, 2), "date"),
+    (datetime.datetime(2020, 1, 2, 3, 4, 5, 678901, tzinfo=datetime.timezone.utc), "timestamptz"),
+    (datetime.timedelta(days=1, seconds=2), "interval"),
+    (uuid.UUID(int=7), "uuid"),
+    ([1, None, 3], "int[]"),
+    (None, "text"),
+]
 
 # What a statement that is to be cancelled looks like, and whether it runs.
 SLEEP = f"SELECT pg_sleep(60) /* {WHO} */"

@@ -3,12 +3,13 @@
 import datetime
 import decimal
 import os
+import threading
 import uuid
 
 import django
 from django.conf import settings as django_settings
 
-from checks import WHO, raises, run
+from checks import LIMIT, RUNNING, SLEEP, WHO, eventually, raises, run
 
 DATABASE = {
     "ENGINE": "django.db.backends.postgresql",
@@ -108,6 +109,54 @@ def batches():
     assert Thing.objects.filter(name="batch").delete()[0] == 300
 
 
+def copy():
+    for alias in ("default", "binding"):
+        who = f"{WHO}c{alias}"
+        with transaction.atomic(using=alias), connections[alias].cursor() as cursor:
+            with cursor.copy("COPY item (who, n) FROM STDIN") as copy:
+                for n in range(1000):
+                    copy.write_row((who, n))
+            with cursor.copy("COPY (SELECT n FROM item WHERE who = %s ORDER BY n) TO STDOUT", (who,)) as copy:
+                assert [row[0] for row in copy.rows()] == [str(n) for n in range(1000)]
+        with raises(DataError), transaction.atomic(using=alias), connections[alias].cursor() as cursor:
+            with cursor.copy("COPY item (who, n) FROM STDIN") as copy:
+                copy.write(b"x\ty\n")
+
+
+def notifications():
+    """Django has none of its own: its users ask the driver."""
+    with connection.cursor() as listener, connections["binding"].cursor() as other:
+        listener.execute(f'LISTEN "{WHO}"')
+        for payload in ("one", "two"):
+            other.execute("SELECT pg_notify(%s, %s)", (WHO, payload))
+        heard = connection.connection.notifies(timeout=LIMIT, stop_after=2)
+        assert [notify.payload for notify in heard] == ["one", "two"]
+        listener.execute("UNLISTEN *")
+
+
+def cancel():
+    connection.ensure_connection()
+    raw = connection.connection
+
+    def running():
+        # Each thread has connections of its own.
+        with connection.cursor() as cursor:
+            cursor.execute(RUNNING)
+            return cursor.fetchone()[0]
+
+    def stop():
+        eventually(running)
+        raw.cancel_safe()
+        connection.close()
+
+    thread = threading.Thread(target=stop)
+    thread.start()
+    with raises(OperationalError), connection.cursor() as cursor:
+        cursor.execute(SLEEP)
+    thread.join()
+    assert Thing.objects.filter(name="one").count() == 1
+
+
 def timeouts():
     with raises(OperationalError), connections["pool"].cursor() as cursor:
         cursor.execute("SELECT pg_sleep(60)")
@@ -133,4 +182,4 @@ def reconnect():
     assert Thing.objects.filter(name="one").count() == 1
 
 
-run(types, transactions, prepared, batches, timeouts, settings, reconnect)
+run(types, transactions, prepared, batches, copy, notifications, cancel, timeouts, settings, reconnect)

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 	"time"
 
@@ -13,25 +12,6 @@ import (
 	"github.com/jackc/pgx/v4"
 	"github.com/jackc/pgx/v4/pgxpool"
 )
-
-// Of this process alone: rows and channels are told apart by it.
-var who = os.Getenv("WHO")
-var ctx = context.Background()
-var sleep = "SELECT pg_sleep(60) /* " + who + " */"
-var running = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE '" + sleep +
-	"%' AND pid <> pg_backend_pid()"
-
-func must(err error) {
-	if err != nil {
-		panic(err)
-	}
-}
-
-func equal(found, expected interface{}) {
-	if fmt.Sprint(found) != fmt.Sprint(expected) {
-		panic(fmt.Sprintf("%v is not %v", found, expected))
-	}
-}
 
 func state(err error) string {
 	var pgErr *pgconn.PgError
@@ -239,19 +219,4 @@ func reconnect() {
 	equal(state(err), "57P01")
 	_, err = pool.Exec(ctx, "SELECT 1")
 	must(err)
-}
-
-func main() {
-	checks := []struct {
-		name string
-		run  func()
-	}{
-		{"types", types}, {"transactions", transactions}, {"prepared", prepared}, {"batches", batches}, {"copy", copying},
-		{"notifications", notifications}, {"cancel", cancel}, {"timeouts", timeouts}, {"settings", settings},
-		{"reconnect", reconnect},
-	}
-	for _, check := range checks {
-		check.run()
-		fmt.Println("ok", check.name)
-	}
 }

@@ -6,30 +6,10 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"os"
 	"time"
 
 	"github.com/lib/pq"
 )
-
-// Of this process alone: rows and channels are told apart by it.
-var who = os.Getenv("WHO")
-var ctx = context.Background()
-var sleep = "SELECT pg_sleep(60) /* " + who + " */"
-var running = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE '" + sleep +
-	"%' AND pid <> pg_backend_pid()"
-
-func must(err error) {
-	if err != nil {
-		panic(err)
-	}
-}
-
-func equal(found, expected interface{}) {
-	if fmt.Sprint(found) != fmt.Sprint(expected) {
-		panic(fmt.Sprintf("%v is not %v", found, expected))
-	}
-}
 
 func state(err error) string {
 	var pqErr *pq.Error
@@ -229,19 +209,4 @@ func reconnect() {
 	equal(err != nil, true)
 	_, err = db.Exec("SELECT 1")
 	must(err)
-}
-
-func main() {
-	checks := []struct {
-		name string
-		run  func()
-	}{
-		{"types", types}, {"transactions", transactions}, {"prepared", prepared}, {"batches", batches}, {"copy", copying},
-		{"notifications", notifications}, {"cancel", cancel}, {"timeouts", timeouts}, {"settings", settings},
-		{"reconnect", reconnect},
-	}
-	for _, check := range checks {
-		check.run()
-		fmt.Println("ok", check.name)
-	}
 }

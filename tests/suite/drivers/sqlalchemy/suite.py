@@ -3,7 +3,10 @@
 import asyncio
 import datetime
 import decimal
+import io
 import os
+import select
+import threading
 import uuid
 
 import sqlalchemy as sa
@@ -11,7 +14,7 @@ from sqlalchemy import exc, orm
 from sqlalchemy.dialects import postgresql as pg
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from checks import WHO, raises, run
+from checks import LIMIT, RUNNING, SLEEP, WHO, eventually, raises, run
 
 PLACE = "{PGUSER}:{PGPASSWORD}@{PGHOST}:{PGPORT}/{PGDATABASE}".format(**os.environ)
 ENGINES = {name: sa.create_engine(f"postgresql+{name}://{PLACE}") for name in ("psycopg", "psycopg2")}
@@ -116,6 +119,120 @@ def batches():
             session.commit()
 
 
+def driver(connection):
+    """For what SQLAlchemy has nothing of its own, its users ask the driver."""
+    return connection.connection.driver_connection
+
+
+def with_asyncpg(work):
+    async def main():
+        engine = create_async_engine(f"postgresql+asyncpg://{PLACE}")
+        await work(engine)
+        await engine.dispose()
+
+    asyncio.run(main())
+
+
+def copy():
+    sql = "COPY item (who, n) FROM STDIN"
+    for name, engine in ENGINES.items():
+        data = "".join(f"{WHO}c{name}\t{n}\n" for n in range(1000))
+        with engine.begin() as connection, driver(connection).cursor() as cursor:
+            if name == "psycopg":
+                with cursor.copy(sql) as copy:
+                    copy.write(data)
+            else:
+                cursor.copy_expert(sql, io.StringIO(data))
+            count = connection.scalar(sa.text("SELECT count(*) FROM item WHERE who = :who"), {"who": f"{WHO}c{name}"})
+            assert count == 1000, count
+
+    async def records(engine):
+        async with engine.begin() as connection:
+            raw = (await connection.get_raw_connection()).driver_connection
+            # SQLAlchemy begins its transaction with the first statement of its own.
+            await connection.execute(sa.text("SELECT 1"))
+            await raw.copy_records_to_table("item", records=[(WHO + "ca", n) for n in range(1000)], columns=["who", "n"])
+        async with engine.connect() as connection:
+            assert await connection.scalar(sa.text(f"SELECT count(*) FROM item WHERE who = '{WHO}ca'")) == 1000
+
+    with_asyncpg(records)
+
+
+def notifications():
+    def wait(raw, name):
+        if name == "psycopg":
+            return [notify.payload for notify in raw.notifies(timeout=LIMIT, stop_after=2)]
+        while len(raw.notifies) < 2:
+            assert select.select([raw], [], [], LIMIT)[0]
+            raw.poll()
+        return [notify.payload for notify in raw.notifies]
+
+    def tell(connection):
+        for payload in ("one", "two"):
+            connection.execute(sa.text("SELECT pg_notify(:who, :payload)"), {"who": WHO, "payload": payload})
+
+    for name, engine in ENGINES.items():
+        listening = engine.execution_options(isolation_level="AUTOCOMMIT")
+        with listening.connect() as listener, listening.connect() as other:
+            listener.execute(sa.text(f'LISTEN "{WHO}"'))
+            tell(other)
+            assert wait(driver(listener), name) == ["one", "two"]
+            listener.execute(sa.text("UNLISTEN *"))
+
+    async def listen(engine):
+        async with engine.connect() as listener:
+            raw, heard = (await listener.get_raw_connection()).driver_connection, asyncio.Queue()
+
+            def hear(*message):
+                heard.put_nowait(message[3])
+
+            await raw.add_listener(WHO, hear)
+            async with engine.begin() as other:
+                await other.run_sync(tell)
+            assert [await asyncio.wait_for(heard.get(), LIMIT) for _ in range(2)] == ["one", "two"]
+            await raw.remove_listener(WHO, hear)
+
+    with_asyncpg(listen)
+
+
+def cancel():
+    for name, engine in ENGINES.items():
+        with engine.connect() as connection, engine.execution_options(isolation_level="AUTOCOMMIT").connect() as other:
+            raw = driver(connection)
+
+            def stop():
+                eventually(lambda: other.scalar(sa.text(RUNNING)))
+                raw.cancel_safe() if name == "psycopg" else raw.cancel()
+
+            thread = threading.Thread(target=stop)
+            thread.start()
+            with raises(exc.OperationalError):
+                connection.execute(sa.text(SLEEP))
+            thread.join()
+            connection.rollback()
+            assert connection.scalar(sa.text("SELECT 1")) == 1
+
+    async def abandon(engine):
+        async def sleep():
+            async with engine.connect() as connection:
+                await connection.execute(sa.text(SLEEP))
+
+        async with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as other:
+            async def running(count):
+                async with asyncio.timeout(LIMIT):
+                    while await other.scalar(sa.text(RUNNING)) != count:
+                        pass
+
+            task = asyncio.create_task(sleep())
+            await running(1)
+            task.cancel()
+            with raises(asyncio.CancelledError):
+                await task
+            await running(0)
+
+    with_asyncpg(abandon)
+
+
 def timeouts():
     for name, engine in ENGINES.items():
         with raises(exc.OperationalError), engine.begin() as connection:
@@ -152,4 +269,4 @@ def reconnect():
         engine.dispose()
 
 
-run(types, transactions, prepared, batches, timeouts, settings, reconnect)
+run(types, transactions, prepared, batches, copy, notifications, cancel, timeouts, settings, reconnect)
