@@ -18,7 +18,7 @@ pub mod trust;
 mod verify;
 
 pub use accept::{Acceptor, ClientCertificate, ClientPeer};
-pub use client::{ClientConfigError, client_config};
+pub use client::{Authorities, ClientConfigError, client_config};
 pub use connect::Connector;
 pub use error::TlsError;
 pub use identity::Identity;

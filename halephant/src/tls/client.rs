@@ -16,17 +16,34 @@ pub enum ClientConfigError {
     Tls(#[from] rustls::Error),
 }
 
-/// Takes certificates for the server's own name alone, from the authorities in `ca`, or from the system's. Blocks.
-pub fn client_config(ca: Option<&Path>) -> Result<ClientConfig, ClientConfigError> {
+/// Who may have signed a server's certificate.
+#[derive(Clone, Copy, Debug)]
+pub enum Authorities<'a> {
+    /// There is no TLS.
+    Nobody,
+    System,
+    File(&'a Path),
+}
+
+impl<'a> Authorities<'a> {
+    /// The system's, unless a file is named.
+    pub fn of(ca: Option<&'a Path>) -> Self {
+        ca.map_or(Self::System, Self::File)
+    }
+}
+
+/// Takes certificates for the server's own name alone. Blocks.
+pub fn client_config(authorities: Authorities<'_>) -> Result<ClientConfig, ClientConfigError> {
     let mut roots = RootCertStore::empty();
-    match ca {
-        Some(path) => {
+    match authorities {
+        Authorities::Nobody => {}
+        Authorities::File(path) => {
             for certificate in file::certificates(path, &mut Fingerprint::default())? {
                 let unusable = |source| FileError::Unusable { path: path.into(), source };
                 roots.add(certificate).map_err(unusable)?;
             }
         }
-        None => {
+        Authorities::System => {
             // A system's own file has oddities; what can be used of it is.
             roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
             if roots.is_empty() {

@@ -5,7 +5,7 @@ mod message;
 
 use super::{Attempt, CheckError, Denied, Granted, PasswordCheck, VerifyFuture};
 use crate::auth::method::{LdapOptions, LdapScheme, LdapSearch, LdapUser};
-use crate::tls::client_config;
+use crate::tls::{Authorities, client_config};
 use connection::{Connection, Found, LdapError};
 use ldap_parser::ldap::ResultCode;
 use ldap3::{dn_escape, ldap_escape};
@@ -42,7 +42,9 @@ impl LdapCheck {
     pub(super) fn new(options: &LdapOptions) -> Result<Self, CheckError> {
         let encrypts = options.start_tls || options.scheme == LdapScheme::Ldaps;
         let tls = match encrypts {
-            true => Some(Tls(TlsConnector::from(Arc::new(client_config(options.ca.as_deref())?)))),
+            true => Some(Tls(TlsConnector::from(Arc::new(client_config(Authorities::of(
+                options.ca.as_deref(),
+            ))?)))),
             false => None,
         };
         if let LdapUser::Search(search) = &options.user

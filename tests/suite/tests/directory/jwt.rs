@@ -13,7 +13,7 @@ const PGPASS: &str = "*:*:*:app:app-password";
 const ISSUER: &str = "https://issuer.example/";
 const AUDIENCE: &str = "databases";
 
-fn claims() -> Value {
+pub fn claims() -> Value {
     json!({ "iss": ISSUER, "aud": AUDIENCE, "sub": ROLE, "exp": now() + 300 })
 }
 
@@ -25,7 +25,7 @@ fn with(changes: Value) -> Value {
     claims
 }
 
-fn rule(jwks: &str) -> String {
+pub fn rule(jwks: &str) -> String {
     format!("host all all all jwt jwks={jwks} issuer={ISSUER} audience={AUDIENCE}")
 }
 
@@ -159,6 +159,13 @@ fn keys_come_by_https_and_change() {
     server.answer("200 OK", set(&[&first]));
     let ruled = start(&format!("{} jwksca={}", rule(&server.url), pki.file("root.crt")));
     assert_eq!(server.asked(), 0, "nobody has logged in");
+    let token = first.token(&claims());
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| assert_eq!(outcome(&login(&ruled, &token)), Ok(())));
+        }
+    });
+    assert_eq!(server.asked(), 1, "one asks for all");
     for _ in 0..3 {
         assert_eq!(
             outcome(&login(&ruled, &first.token(&claims()))),

@@ -8,6 +8,7 @@ mod pam;
 #[allow(dead_code, reason = "shared with the tests of TLS, which use the rest")]
 #[path = "../tls/pki.rs"]
 mod pki;
+mod sealed;
 mod slapd;
 #[allow(dead_code, reason = "shared with the tests of rules, which use the rest")]
 #[path = "../hba/stage.rs"]

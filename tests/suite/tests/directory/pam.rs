@@ -14,13 +14,13 @@ const PASSWORD: &str = "pam-secret";
 const PGPASS: &str = "*:*:*:app:app-password";
 
 /// A service that is gone with this value.
-struct Service {
-    name: String,
+pub struct Service {
+    pub name: String,
     path: PathBuf,
 }
 
 impl Service {
-    fn new(text: &str) -> Self {
+    pub fn new(text: &str) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let name = format!("halephant-test-{}-{number}", std::process::id());
@@ -37,7 +37,7 @@ impl Drop for Service {
 }
 
 /// Modules and services are there, and ours to add to; where everything has to be, they must.
-fn can_test() -> bool {
+pub fn can_test() -> bool {
     let can = nix::unistd::geteuid().is_root() && Path::new("/etc/pam.d").is_dir();
     assert!(
         can || std::env::var_os("CI").is_none(),
@@ -115,6 +115,25 @@ fn an_account_has_to_be_open() {
     assert_eq!(outcome(&nobody), Err(("28000".into(), "role \"nobody\" does not exist".into())));
     follow(&ruled, &rule("pamservice=halephant-test-there-is-none"));
     assert_eq!(outcome(&login), failed("PAM", ROLE));
+}
+
+/// The same services, asked by PostgreSQL itself.
+#[test]
+fn postgresql_says_the_same() {
+    if !can_test() {
+        return;
+    }
+    let services = ["permit", "deny"]
+        .map(|end| Service::new(&format!("auth required pam_{end}.so\naccount required pam_permit.so\n")));
+    for service in &services {
+        let line = format!("host app app ::1/128 pam pamservice={}", service.name);
+        let rules = rule(&format!("pamservice={}", service.name));
+        let ruled =
+            Ruled::with(&rules, Cluster::builder().hba(&line), |config| patient(config).pgpass(PGPASS));
+        let direct = Login { host: "::1".into(), ..ruled.stage.direct() };
+        let told = outcome(&ruled.stage.transaction().password(PASSWORD));
+        assert_eq!(told, outcome(&direct.password(PASSWORD)), "{}", service.name);
+    }
 }
 
 /// With the name of the host where there is one, and with none over a Unix socket.

@@ -1,7 +1,7 @@
 //! Keys that are fetched by HTTP: kept for a while, and fetched anew for a token whose key is not among them.
 
 use super::keys::{JWKS_BYTES_MAX, JwksError, Keys, KeysError};
-use crate::tls::client_config;
+use crate::tls::{Authorities, client_config};
 use reqwest::{Client, StatusCode, Url, redirect};
 use std::error::Error;
 use std::net::IpAddr;
@@ -58,9 +58,11 @@ impl Remote {
     /// Asks nobody yet.
     pub(super) fn new(text: &str, ca: Option<&Path>) -> Result<Self, JwksError> {
         let url = parse_url(text).map_err(|why| JwksError::Url { why })?;
+        let is_encrypted = url.scheme() == "https";
+        let authorities = if is_encrypted { Authorities::of(ca) } else { Authorities::Nobody };
         let builder = Client::builder()
-            .tls_backend_preconfigured(client_config(ca)?)
-            .https_only(url.scheme() == "https")
+            .tls_backend_preconfigured(client_config(authorities)?)
+            .https_only(is_encrypted)
             .redirect(redirect::Policy::none())
             .no_proxy()
             .pool_max_idle_per_host(0)
@@ -212,5 +214,58 @@ mod tests {
         ] {
             assert!(parse_url(url).is_err(), "{url}");
         }
+    }
+
+    const SET: &str =
+        r#"{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
+
+    /// One that knows keys as of `fetched`, and was last asked at `tried`, in vain.
+    fn remote(fetched: Instant, tried: Instant) -> Arc<Remote> {
+        // Nobody listens there.
+        let remote = Remote::new("http://127.0.0.1:1/", None).expect("it is a URL");
+        let keys = Keys::parse(SET.as_bytes()).expect("they are keys");
+        *remote.state() = State {
+            keys: Some((Arc::new(keys), fetched)),
+            tried: Some(tried),
+            under_way: false,
+            failure: Some("in vain".to_owned()),
+        };
+        Arc::new(remote)
+    }
+
+    #[tokio::test]
+    async fn keys_are_fetched_when_they_are_old_or_do_not_fit() {
+        let began = Instant::now();
+        let after = |seconds| began + Duration::from_secs(seconds);
+        for (fits, tried, now, wanted) in [
+            (true, 0, 1, "keys"),
+            (false, 0, 1, "keys"),
+            (false, 0, 6, "fetch"),
+            (true, 0, 599, "keys"),
+            (true, 0, 600, "fetch"),
+            (true, 600, 601, "keys"),
+            (true, 86_400, 86_401, "none"),
+            (true, 86_400, 86_406, "fetch"),
+        ] {
+            let remote = remote(began, after(tried));
+            let look = match remote.look(&|_: &Keys| fits, after(now)) {
+                Look::Keys(_) => "keys",
+                Look::Failed(_) => "none",
+                Look::Wait(_) => "fetch",
+            };
+            assert_eq!(look, wanted, "fits: {fits}, tried at {tried}, now {now}");
+            assert_eq!(remote.state().under_way, wanted == "fetch");
+        }
+    }
+
+    #[tokio::test]
+    async fn all_who_wait_are_told_how_a_fetch_ended() {
+        let remote = Remote::new("http://127.0.0.1:1/", None).expect("it is a URL");
+        let remote = Arc::new(remote);
+        let (one, other) = tokio::join!(remote.keys(|_| true), remote.keys(|_| true));
+        for outcome in [one, other] {
+            assert!(outcome.expect_err("nobody listens").contains("Connection refused"));
+        }
+        assert!(!remote.state().under_way);
     }
 }
