@@ -81,7 +81,8 @@ impl Splice {
         let ring = object.events.take().ok_or(SpliceError::Missing("EVENTS"))?;
         let words = object.words.take();
         let core = Arc::new(core::Core::new(object, settings.credit_bytes, settings.policy)?);
-        let _ = core.reader.set(events::start(ring, words, Arc::downgrade(&core))?);
+        let reader = events::start(ring, words, Arc::downgrade(&core))?;
+        core.keep_reader(reader);
         let report = probe::run(&core, settings.colocated)?;
         core.set_working(report.working());
         let enrolment = report.enrolment();
@@ -94,6 +95,12 @@ impl Splice {
         }
         tracing::info!(report = %splice.report, "the kernel path is on");
         Ok(splice)
+    }
+
+    /// To be called when the process has given up what it needed to start: the thread that reads the programs' events must be able to
+    /// close connections, so it needs what the calling one has kept.
+    pub fn settle(&self) -> Result<(), SpliceError> {
+        self.core.restart_reader()
     }
 
     /// Says that `socket` will be connected to PostgreSQL, so that the server's socket is enrolled if it is on this host.

@@ -97,6 +97,9 @@ pub async fn run(config: Config, mut events: impl Source, reread: impl Reread) -
     let admin = Admin::bind(&config.admin)?;
     // Workers are started with what is left.
     privileges::give_up(&config.server.privileges, splice.is_some())?;
+    if let Some(splice) = &splice {
+        splice.settle()?;
+    }
     let confined = config.server.privileges.seccomp.then_some(splice.is_some());
     let threads = Threads::start(count).map_err(RunError::Worker)?;
     let mut otlp = Otlp::start(&config.otel)?;

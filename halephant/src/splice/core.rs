@@ -35,7 +35,7 @@ pub struct Core {
     working: OnceLock<[Directions; 4]>,
     /// Servers of this host are not enrolled: no path of theirs works.
     no_servers: AtomicBool,
-    pub reader: OnceLock<Reader>,
+    pub reader: Mutex<Option<Reader>>,
 }
 
 /// Indexes and their owners.
@@ -69,8 +69,20 @@ impl Core {
             nodes: Nodes::default(),
             working: OnceLock::new(),
             no_servers: AtomicBool::new(false),
-            reader: OnceLock::new(),
+            reader: Mutex::default(),
         })
+    }
+
+    pub fn keep_reader(&self, reader: Reader) {
+        *lock(&self.reader) = Some(reader);
+    }
+
+    pub fn restart_reader(self: &Arc<Self>) -> Result<(), SpliceError> {
+        let mut reader = lock(&self.reader);
+        if let Some(before) = reader.take() {
+            *reader = Some(before.restart(Arc::downgrade(self))?);
+        }
+        Ok(())
     }
 
     pub fn object(&self) -> MutexGuard<'_, Object> {

@@ -7,7 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::Weak;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::Waker;
-use std::thread;
+use std::thread::{self, JoinHandle};
 
 use atomic_waker::AtomicWaker;
 use aya::maps::{MapData, RingBuf};
@@ -60,36 +60,58 @@ impl Signals {
 
 /// Ends the thread when it is dropped.
 pub struct Reader {
-    _end: UnixStream,
+    end: UnixStream,
+    thread: JoinHandle<Read>,
+}
+
+/// What the thread reads.
+struct Read {
+    ring: RingBuf<MapData>,
+    words: Option<Words>,
 }
 
 /// `core` is weak: the thread must not keep the programs alive.
-pub fn start(
-    mut ring: RingBuf<MapData>,
-    mut words: Option<Words>,
-    core: Weak<Core>,
-) -> Result<Reader, SpliceError> {
-    let failed = |source| SpliceError::System("starting a thread", source);
-    let (end, ended) = UnixStream::pair().map_err(failed)?;
-    thread::Builder::new()
-        .name("splice-events".into())
-        .spawn(move || {
-            while wait(&ring, words.as_ref(), &ended).is_ok_and(|ended| !ended) {
-                if let Some(words) = &mut words {
-                    words.flush();
-                }
-                while let Some(item) = ring.next() {
-                    let Some(core) = core.upgrade() else { continue };
-                    if let Some(broken) = parse_broken(&item) {
-                        core.broken(&broken);
-                    } else if let Some(event) = parse(&item) {
-                        tell(&core, event);
-                    }
+pub fn start(ring: RingBuf<MapData>, words: Option<Words>, core: Weak<Core>) -> Result<Reader, SpliceError> {
+    Reader::start(Read { ring, words }, core)
+}
+
+impl Reader {
+    fn start(mut read: Read, core: Weak<Core>) -> Result<Self, SpliceError> {
+        let failed = |source| SpliceError::System("starting a thread", source);
+        let (end, ended) = UnixStream::pair().map_err(failed)?;
+        let run = move || {
+            read.until(&ended, &core);
+            read
+        };
+        let thread = thread::Builder::new().name("splice-events".into()).spawn(run).map_err(failed)?;
+        Ok(Self { end, thread })
+    }
+
+    /// Goes on in a new thread, which has the rights of the calling one. What comes in between stays in the ring buffer.
+    pub fn restart(self, core: Weak<Core>) -> Result<Self, SpliceError> {
+        drop(self.end);
+        let panicked = |_| SpliceError::System("ending a thread", io::ErrorKind::Other.into());
+        let read = self.thread.join().map_err(panicked)?;
+        Self::start(read, core)
+    }
+}
+
+impl Read {
+    fn until(&mut self, ended: &UnixStream, core: &Weak<Core>) {
+        while wait(&self.ring, self.words.as_ref(), ended).is_ok_and(|ended| !ended) {
+            if let Some(words) = &mut self.words {
+                words.flush();
+            }
+            while let Some(item) = self.ring.next() {
+                let Some(core) = core.upgrade() else { continue };
+                if let Some(broken) = parse_broken(&item) {
+                    core.broken(&broken);
+                } else if let Some(event) = parse(&item) {
+                    tell(&core, event);
                 }
             }
-        })
-        .map_err(failed)?;
-    Ok(Reader { _end: end })
+        }
+    }
 }
 
 /// Whether the other end is gone.

@@ -100,7 +100,8 @@ fn the_kernel_path_works_with_the_capabilities_that_are_kept() {
         stage.proxy.wait_for_log("ready listen", 1, LIMIT).expect("it serves");
         let kept = capabilities(stage.proxy.pid().expect("it runs"), "CapEff");
         for (thread, bits) in &kept {
-            let expected = if thread.starts_with("worker-") { CAP_NET_ADMIN | CAP_BPF } else { *bits };
+            let needs = thread.starts_with("worker-") || thread == "splice-events";
+            let expected = if needs { CAP_NET_ADMIN | CAP_BPF } else { *bits };
             assert_eq!(*bits, expected, "{thread}");
             assert_eq!(bits & !(CAP_NET_ADMIN | CAP_BPF), 0, "{thread}");
         }
@@ -116,6 +117,53 @@ fn the_kernel_path_works_with_the_capabilities_that_are_kept() {
         stage.proxy.signal(Signal::SIGUSR1).expect("it runs");
         assert_eq!(client.value("SELECT 'on'").expect("it goes on in userspace"), "on");
     }
+}
+
+/// A packet that does not fit into its connection: whoever reads the programs' events has to be able to close it.
+#[test]
+fn a_connection_that_is_broken_is_closed_without_root() {
+    for seccomp in [false, true] {
+        let stage = Stage::with(Cluster::builder(), |config| {
+            config.kernel_path(KernelPath::Colocated).set("server.user", USER).set("server.seccomp", seccomp)
+        })
+        .expect("it starts: root, kernel 5.10 and cgroup2 are there");
+        stage.proxy.wait_for_log("ready listen", 1, LIMIT).expect("it serves");
+        let pid = stage.proxy.pid().expect("it runs");
+        let kept = capabilities(pid, "CapEff");
+        let reader = kept.iter().find(|(thread, _)| thread == "splice-events").expect("it reads");
+        assert_eq!(reader.1, CAP_NET_ADMIN | CAP_BPF);
+        let mut client = Client::connect(&stage.session()).expect("it may log in");
+        assert_eq!(client.value("SELECT 1").expect("it answers"), "1");
+        misplace(&client).expect("its socket is under a verdict");
+        client.send(&encode::query("SELECT 2")).expect("it is read");
+        client.receive_until(b'Z').expect_err("the connection ends, and nothing is handed on");
+        stage
+            .proxy
+            .wait_for_log("a packet does not fit into its connection, which is closed", 1, LIMIT)
+            .expect("it is told");
+        assert!(!stage.proxy.log().contains("Operation not permitted"), "{}", stage.proxy.log_tail());
+    }
+}
+
+/// Has the program of the client's socket believe that more has arrived than did.
+fn misplace(client: &Client) -> anyhow::Result<()> {
+    let cookie = socket2::SockRef::from(&client.socket()?).cookie()?;
+    let mut moved = 0;
+    for map in aya::maps::loaded_maps() {
+        let map = map?;
+        if map.name_as_str() != Some("ARRIVED") {
+            continue;
+        }
+        let data = aya::maps::MapData::from_id(map.id())?;
+        let mut arrived: aya::maps::HashMap<_, u64, [u64; 2]> =
+            aya::maps::Map::from_map_data(data)?.try_into()?;
+        if let Ok([bytes, next]) = arrived.get(&cookie, 0) {
+            arrived.insert(cookie, [bytes, next - 1000], 0)?;
+            moved += 1;
+        }
+    }
+    anyhow::ensure!(moved == 1, "{moved} programs know the socket");
+    Ok(())
 }
 
 /// Logins, statements, cancels, a reload, TLS' files aside, the admin API, a Unix socket, a node that goes and comes back.
