@@ -59,7 +59,7 @@ pub async fn admit(
         Some(_) => Account::Console,
         None => Account::Unknown,
     };
-    prove::Login { state, stream: open, buffer, request, account, unavailable: false }.prove().await?;
+    prove::Login::new(state, open, buffer, request, account).prove().await?;
     let details = ClientDetails {
         origin: Arc::clone(&request.origin),
         user: request.user.clone(),

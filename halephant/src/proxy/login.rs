@@ -201,7 +201,7 @@ async fn authenticate(
         Some((user, served)) => Account::Pool(served, *user),
         None => Account::Unknown,
     };
-    let proof = prove::Login { state, stream, buffer, request, account, unavailable: false }.prove().await?;
+    let proof = prove::Login::new(state, stream, buffer, request, account).prove().await?;
     let (user, served) = match found {
         Some(found) if asked.is_some() => found,
         _ => return Err(LoginError::UnknownDatabase(request.database.clone())),

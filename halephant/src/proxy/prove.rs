@@ -17,6 +17,7 @@ use crate::startup::StartupRequest;
 use crate::tls::ClientCertificate;
 use crate::wire::{MessageBuffer, Stream};
 use halephant_protocol::scram::{ClientKeys, Verifier};
+use std::num::NonZeroU32;
 use std::time::{Duration, Instant, SystemTime};
 
 /// The answer to a failed login leaves at a multiple of this time after the password was asked for: what was looked up on the
@@ -36,13 +37,15 @@ pub(super) enum Account<'s> {
 
 /// One client that has yet to prove who it is.
 pub(super) struct Login<'a> {
-    pub(super) state: &'a State,
-    pub(super) stream: &'a mut Stream,
-    pub(super) buffer: &'a mut MessageBuffer,
-    pub(super) request: &'a StartupRequest,
-    pub(super) account: Account<'a>,
+    state: &'a State,
+    stream: &'a mut Stream,
+    buffer: &'a mut MessageBuffer,
+    request: &'a StartupRequest,
+    account: Account<'a>,
     /// What the password would have been compared with could not be had: a failure says nothing about the password.
-    pub(super) unavailable: bool,
+    unavailable: bool,
+    /// Of whoever stands in for a user of whom nothing is stored.
+    mock_iterations: Option<NonZeroU32>,
 }
 
 /// What rules are looked for with.
@@ -50,7 +53,17 @@ fn origin(request: &StartupRequest) -> Origin {
     request.origin.ip().map_or(Origin::Local, Origin::of_address)
 }
 
-impl Login<'_> {
+impl<'a> Login<'a> {
+    pub(super) fn new(
+        state: &'a State,
+        stream: &'a mut Stream,
+        buffer: &'a mut MessageBuffer,
+        request: &'a StartupRequest,
+        account: Account<'a>,
+    ) -> Self {
+        Self { state, stream, buffer, request, account, unavailable: false, mock_iterations: None }
+    }
+
     /// Returns what servers may be logged in to with. Every way it comes out is counted.
     pub(super) async fn prove(mut self) -> Result<Credentials, ProofError> {
         let metrics = &self.state.shared.metrics;
@@ -214,7 +227,7 @@ impl Login<'_> {
         };
         if outcome.is_err()
             && !self.unavailable
-            && let Account::Pool(served, index) = self.account
+            && let Some((served, index)) = self.looked_up()
         {
             served.cluster.verifiers.suspect(served.pool.user_settings(index).role());
         }
@@ -273,7 +286,7 @@ impl Login<'_> {
 
     /// Fits no password, and looks like one that does.
     fn mock(&self) -> Verifier {
-        self.state.shared.mock_verifier(&self.request.user)
+        self.state.shared.mock_verifier(&self.request.user, self.mock_iterations)
     }
 
     /// What can be compared with; remembers where nobody could be asked.
@@ -282,6 +295,18 @@ impl Login<'_> {
         match known {
             Known::Stored(stored) => Some(stored),
             Known::Useless | Known::Nobody | Known::Unavailable => None,
+        }
+    }
+
+    /// Whose verifier a login of a pool's user leads to. An unknown user is treated like a known one, which costs the same.
+    fn looked_up(&self) -> Option<(&'a Served, UserIndex)> {
+        match self.account {
+            Account::Pool(served, index) => Some((served, index)),
+            Account::Unknown => {
+                let stand_in = self.state.stand_in(&self.request.database, &self.request.user);
+                stand_in.map(|(served, index)| (&**served, index))
+            }
+            Account::Console => None,
         }
     }
 
@@ -312,10 +337,30 @@ impl Login<'_> {
                 self.of(known)
             }
         };
-        if let Some(Stored::Scram(verifier)) = &stored {
-            self.state.shared.saw_verifier(verifier);
+        match &stored {
+            Some(Stored::Scram(verifier)) => self.state.shared.saw_verifier(verifier),
+            Some(Stored::Md5(_)) => {}
+            None => self.stand_in().await,
         }
         stored
+    }
+
+    /// Does for a user of whom nothing is stored what is done for others, and remembers what it is to look like.
+    async fn stand_in(&mut self) {
+        let request = self.request;
+        let Some((served, index)) = self.state.stand_in(&request.database, &request.user) else { return };
+        match served.cluster.verifiers.lookup(served.pool.user_settings(index).role()).await {
+            Ok(lookup) => {
+                if let Ok(Stored::Scram(verifier)) = lookup.usable(SystemTime::now()) {
+                    self.mock_iterations = Some(verifier.iterations());
+                }
+            }
+            // As for those that are known: nobody can say that the password is wrong.
+            Err(error) => {
+                tracing::debug!(%error, "what others have stored is not known");
+                self.unavailable = true;
+            }
+        }
     }
 }
 

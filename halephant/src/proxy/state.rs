@@ -21,6 +21,7 @@ use crate::telemetry::trace::Tracer;
 use crate::worker::Workers;
 use halephant_protocol::scram::{ITERATIONS_DEFAULT, Verifier};
 use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
@@ -57,8 +58,10 @@ pub struct Process {
     paused: AtomicBool,
     /// Makes the salts of unknown users: the same for a name, unpredictable from outside.
     mock_secret: [u8; 32],
-    /// The most iterations of a verifier so far: what unknown users seem to have, too.
+    /// The most iterations of a verifier so far: what unknown users seem to have where nobody stands in for them.
     mock_iterations: AtomicU32,
+    /// Chooses who stands in for whom, so that it cannot be told from outside.
+    stand_ins: RandomState,
     /// Who failed to log in, and how often.
     pub throttle: Throttle,
     pgpass: Arc<PgPass>,
@@ -118,6 +121,7 @@ impl Process {
             paused,
             mock_secret,
             mock_iterations: AtomicU32::new(ITERATIONS_DEFAULT),
+            stand_ins: RandomState::new(),
             throttle: Throttle::default(),
             pgpass,
             workers,
@@ -134,9 +138,9 @@ impl Process {
     }
 
     /// A verifier for somebody who is unknown or has none. It looks like those of the others and fits no password.
-    pub fn mock_verifier(&self, user: &str) -> Verifier {
-        let iterations = NonZeroU32::new(self.mock_iterations.load(Ordering::Relaxed));
-        Verifier::mock(&self.mock_secret, user, iterations.unwrap_or(NonZeroU32::MIN))
+    pub fn mock_verifier(&self, user: &str, iterations: Option<NonZeroU32>) -> Verifier {
+        let most = NonZeroU32::new(self.mock_iterations.load(Ordering::Relaxed));
+        Verifier::mock(&self.mock_secret, user, iterations.or(most).unwrap_or(NonZeroU32::MIN))
     }
 
     /// A verifier that somebody has.
@@ -247,6 +251,16 @@ impl State {
     /// Some pool that has this user: for the login of somebody who asks for an unknown database.
     pub fn any_with_user(&self, user: &str) -> Option<&Arc<Served>> {
         self.pools.values().find(|served| served.pool.user(user).is_some())
+    }
+
+    /// A user whom an unknown one is treated like: what is stored of it is looked up as if it were the client. The same for a name
+    /// as long as there is this user.
+    pub fn stand_in(&self, database: &str, user: &str) -> Option<(&Arc<Served>, UserIndex)> {
+        let order = |name: &str| self.shared.stand_ins.hash_one((user, name));
+        let any = || self.pools.iter().min_by_key(|(name, _)| order(name)).map(|(_, served)| served);
+        let served = self.served(database).or_else(any)?;
+        let (index, _) = served.pool.users().min_by_key(|(_, settings)| order(&settings.name))?;
+        Some((served, index))
     }
 
     pub fn pools(&self) -> impl Iterator<Item = &Arc<Pool>> {

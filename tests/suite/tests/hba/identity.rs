@@ -2,6 +2,7 @@
 
 use super::stage::{Ruled, as_user, outcome};
 use halephant_harness::{Cluster, Login, ProxyConfig};
+use halephant_protocol::scram::Verifier;
 use halephant_suite::{Client, Stage, encode};
 
 /// Two clusters with users of the same name and other passwords.
@@ -140,6 +141,57 @@ fn startup_parameters_wait_for_the_password() {
     }
     assert_eq!(stage.server_connections().expect("it answers"), 0, "nothing was opened for it");
     assert_eq!(outcome(&stage.transaction()), Ok(()));
+}
+
+/// The iterations that a client is told of.
+fn iterations(login: &Login) -> String {
+    let mut client = Client::open(login).expect("it accepts");
+    let parameters = [("user", login.user.as_str()), ("database", login.database.as_str())];
+    client.send(&encode::startup(3, 0, &parameters)).expect("it reads");
+    client.authenticate("wrong").expect_err("it is refused");
+    let challenge = &client.greeting[1];
+    let text = String::from_utf8_lossy(&challenge.body[4..]).into_owned();
+    text.rsplit(",i=").next().expect("it has iterations").to_owned()
+}
+
+/// A verifier of PostgreSQL's form with so many iterations.
+fn verifier(password: &str, iterations: u32) -> String {
+    let iterations = std::num::NonZeroU32::new(iterations).expect("not zero");
+    Verifier::derive(password.as_bytes(), b"sixteen bytes...", iterations).encode().to_string()
+}
+
+/// Where users of a cluster have more iterations than PostgreSQL's default, so do those that there are not, from the first on.
+#[test]
+fn unknown_users_have_the_iterations_of_their_cluster() {
+    let (ruled, second) = two_clusters("host all all all scram-sha-256");
+    let change = format!("ALTER ROLE app PASSWORD '{}'", verifier("second-password", 9000));
+    second.query("postgres", &change).expect("it is stored as it is");
+    let first = ruled.stage.transaction();
+    let other = first.clone().database("second");
+    for _ in 0..2 {
+        assert_eq!(iterations(&as_user(other.clone(), "nobody", "")), "9000");
+        assert_eq!(iterations(&as_user(first.clone(), "nobody", "")), "4096");
+        assert_eq!((iterations(&first), iterations(&other)), ("4096".to_owned(), "9000".to_owned()));
+    }
+}
+
+/// Nobody can be asked about users, whether there are any of that name or not: it is not counted against either.
+#[test]
+fn unknown_users_fail_like_known_ones_where_nobody_can_be_asked() {
+    let mut ruled = Ruled::with("host all all all scram-sha-256", Cluster::builder(), |config| {
+        config
+            .set("cluster.main.auth.cache_ttl", "0s")
+            .set("server.throttle.failures", 1)
+            .set("server.throttle.delay", "1h")
+            .set("server.throttle.max_delay", "1h")
+    });
+    ruled.stage.cluster.node_mut(0).kill().expect("it is ours");
+    for _ in 0..3 {
+        for user in ["app", "nobody"] {
+            let login = as_user(ruled.stage.transaction(), user, "wrong");
+            assert_eq!(outcome(&login).expect_err("nobody can be asked").0, "28P01", "{user}");
+        }
+    }
 }
 
 /// Unknown users are led through the same steps, by every method.
