@@ -1,7 +1,7 @@
 //! pg_ident.conf: which users somebody may log in as that another system knows under its own name (the PostgreSQL
 //! manual, "User Name Maps").
 
-use super::pattern::{Pattern, PatternError};
+use super::pattern::{Group, Pattern, PatternError};
 use super::records::{Field, Misplaced, Record, RecordsError, Token, read_records};
 use std::path::Path;
 
@@ -26,6 +26,8 @@ struct Line {
 enum System {
     Is(String),
     Matches(Pattern),
+    /// What the first parentheses match stands in the user's name.
+    Gives(Group),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,30 +101,35 @@ impl Line {
         };
         let (map, system, token) = (map?, system?, user?);
         let user = User::parse(token)?;
-        let system = match system.pattern() {
-            Some(expression) => System::Matches(Pattern::new(expression)?),
-            None => System::Is(system.text.clone()),
+        let (system, user) = match (system.pattern(), user) {
+            (None, User::Around(..)) => {
+                // Without an expression there is nothing that it could stand for.
+                (System::Is(system.text.clone()), User::Is(token.text.clone()))
+            }
+            (None, user) => (System::Is(system.text.clone()), user),
+            (Some(expression), user) => {
+                let pattern = Pattern::new(expression)?;
+                match user {
+                    User::Around(..) if !pattern.has_group() => {
+                        let expression = system.text.clone();
+                        return Err(IdentLineError::NoGroup { expression, user: token.text.clone() });
+                    }
+                    User::Around(..) => (System::Gives(Group::new(expression)?), user),
+                    user => (System::Matches(pattern), user),
+                }
+            }
         };
-        match (&system, user) {
-            (System::Matches(pattern), User::Around(..)) if !pattern.has_group() => {
-                let expression = record.fields[1][0].text.clone();
-                Err(IdentLineError::NoGroup { expression, user: token.text.clone() })
-            }
-            // Without an expression there is nothing that it could stand for.
-            (System::Is(_), User::Around(..)) => {
-                Ok(Self { map: map.text.clone(), system, user: User::Is(token.text.clone()) })
-            }
-            (_, user) => Ok(Self { map: map.text.clone(), system, user }),
-        }
+        Ok(Self { map: map.text.clone(), system, user })
     }
 
     fn permits(&self, identity: &str, user: &str) -> bool {
         let group = match &self.system {
             System::Is(name) if name == identity => None,
-            System::Is(_) => return false,
-            System::Matches(pattern) => match pattern.first_group(identity) {
+            System::Matches(pattern) if pattern.is_match(identity) => None,
+            System::Is(_) | System::Matches(_) => return false,
+            System::Gives(group) => match group.of(identity) {
                 None => return false,
-                Some(group) => group,
+                group => group,
             },
         };
         match &self.user {

@@ -1,6 +1,10 @@
 //! Regular expressions of rules and maps. PostgreSQL reads them as its advanced regular expressions; what the two dialects read
 //! differently is refused.
 
+mod group;
+
+pub use group::Group;
+
 use regex::{Regex, RegexBuilder};
 
 /// Of a compiled expression; names are short, and so is what describes them.
@@ -18,6 +22,10 @@ pub enum PatternError {
         "regular expression \"{expression}\" uses {what}, which PostgreSQL and halephant read differently"
     )]
     Dialect { expression: String, what: &'static str },
+    #[error(
+        "regular expression \"{expression}\" has {what}, and \\1 may stand for something else than with PostgreSQL"
+    )]
+    Group { expression: String, what: &'static str },
 }
 
 impl PartialEq for Pattern {
@@ -33,32 +41,36 @@ impl Pattern {
         if let Some(what) = difference(expression) {
             return Err(PatternError::Dialect { expression: expression.to_owned(), what });
         }
-        let compiled = RegexBuilder::new(expression)
-            .dot_matches_new_line(true)
-            .size_limit(COMPILED_BYTES_MAX)
-            .dfa_size_limit(COMPILED_BYTES_MAX)
-            .build();
-        compiled.map(Self).map_err(|error| {
-            // The last line says what is wrong; those before it draw where.
-            let text = error.to_string();
-            let reason = text.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
-            PatternError::Invalid { expression: expression.to_owned(), reason }
-        })
+        build(expression, expression).map(Self)
     }
 
     pub fn is_match(&self, text: &str) -> bool {
         self.0.is_match(text)
     }
 
-    /// What the first pair of parentheses matched, if anything; `None` where nothing matches.
-    pub fn first_group<'t>(&self, text: &'t str) -> Option<Option<&'t str>> {
-        let captures = self.0.captures(text)?;
-        Some(captures.get(1).map(|group| group.as_str()))
+    /// Where the first match begins.
+    fn start(&self, text: &str) -> Option<usize> {
+        self.0.find(text).map(|found| found.start())
     }
 
     pub fn has_group(&self) -> bool {
         self.0.captures_len() > 1
     }
+}
+
+/// Compiles `text`, which stands for `expression`.
+fn build(expression: &str, text: &str) -> Result<Regex, PatternError> {
+    let compiled = RegexBuilder::new(text)
+        .dot_matches_new_line(true)
+        .size_limit(COMPILED_BYTES_MAX)
+        .dfa_size_limit(COMPILED_BYTES_MAX)
+        .build();
+    compiled.map_err(|error| {
+        // The last line says what is wrong; those before it draw where.
+        let text = error.to_string();
+        let reason = text.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
+        PatternError::Invalid { expression: expression.to_owned(), reason }
+    })
 }
 
 /// What is valid in both dialects and does not mean the same.
@@ -128,12 +140,8 @@ mod tests {
     }
 
     #[test]
-    fn groups_are_told() {
-        let pattern = Pattern::new("^(.*)@example\\.com$").unwrap();
-        assert_eq!(pattern.first_group("ann@example.com"), Some(Some("ann")));
-        assert_eq!(pattern.first_group("ann@example_com"), None);
-        assert!(pattern.has_group() && !Pattern::new("(?:a)").unwrap().has_group());
-        assert_eq!(Pattern::new("(a)?b").unwrap().first_group("b"), Some(None));
+    fn groups_are_seen() {
+        assert!(Pattern::new("(a)").unwrap().has_group() && !Pattern::new("(?:a)").unwrap().has_group());
     }
 
     #[test]

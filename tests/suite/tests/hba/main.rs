@@ -3,6 +3,7 @@
 mod certificates;
 mod identity;
 mod methods;
+mod patterns;
 #[allow(dead_code, reason = "shared with the tests of TLS, which use the rest")]
 #[path = "../tls/pki.rs"]
 mod pki;
