@@ -158,8 +158,16 @@ impl Installed {
         let _lock = lock()?;
         match self.runtime {
             Runtime::Go => {
+                // With what the suites share: go wants its files in one directory.
+                let together = target::cache("go-suites")?.join(name);
+                std::fs::create_dir_all(&together)?;
                 let mut go = Command::new("go");
-                go.args(["build", "-o"]).arg(&compiled).arg(source).envs(self.go_environment()?);
+                go.args(["build", "-o"]).arg(&compiled).envs(self.go_environment()?);
+                for file in [source, &directory().join("checks.go")] {
+                    let copy = together.join(file.file_name().unwrap_or_default());
+                    std::fs::copy(file, &copy)?;
+                    go.arg(copy);
+                }
                 command::succeed(&mut go, LIMIT)?;
             }
             Runtime::Java => {
@@ -194,7 +202,8 @@ impl Program {
             Runtime::Node => drop(command.env("NODE_PATH", drivers)),
             Runtime::Java => {
                 let path = std::env::join_paths([&self.compiled, drivers]).unwrap_or_default();
-                command.arg("-XX:TieredStopAtLevel=1").arg("-cp").arg(path).arg("Suite");
+                let class = self.source.file_stem().unwrap_or_default();
+                command.arg("-XX:TieredStopAtLevel=1").arg("-cp").arg(path).arg(class);
                 return command;
             }
             Runtime::Go | Runtime::Ruby | Runtime::Perl | Runtime::Php => {}

@@ -86,7 +86,7 @@ fn play(client: &mut Client, bytes: &[u8], ready: usize) -> Result<Vec<Message>>
 
 /// Whether something met a failed transaction. No copy can be made there, so what PostgreSQL says about a statement that
 /// it has may be this instead.
-fn in_failed_transaction(messages: &[Message]) -> bool {
+pub fn in_failed_transaction(messages: &[Message]) -> bool {
     messages.iter().any(|message| message.sqlstate().as_deref() == Some("25P02"))
 }
 
@@ -94,7 +94,7 @@ fn states(messages: &[Message]) -> Vec<String> {
     messages.iter().filter_map(Message::sqlstate).collect()
 }
 
-fn statuses(messages: &[Message]) -> Vec<&Message> {
+pub fn statuses(messages: &[Message]) -> Vec<&Message> {
     messages.iter().filter(|message| message.tag == b'Z').collect()
 }
 

@@ -7,6 +7,7 @@ use std::fmt;
 use std::io::Write;
 use std::time::{Duration, Instant};
 
+use super::statements::{in_failed_transaction, statuses};
 use super::{normalize, text};
 
 /// What another client finds of the session it is lent.
@@ -96,26 +97,32 @@ fn normalize_type(message: &mut Message) {
     }
 }
 
-/// Whether statements may be sent of which it is not certain whether the server skips them: behind a COPY by the extended
+/// Whether statements were sent of which it is not certain whether the server skips them: behind a COPY by the extended
 /// protocol that may fail, and a Sync that the COPY may have read.
-fn may_lose_count(messages: &[Vec<u8>]) -> bool {
-    let (mut copies, mut synced) = (false, false);
-    messages.iter().any(|message| {
+#[derive(Debug, Default)]
+struct Count {
+    copies: bool,
+    executed: bool,
+    synced: bool,
+    may_be_lost: bool,
+}
+
+impl Count {
+    fn sent(&mut self, message: &[u8]) {
+        self.copies |=
+            message.first() == Some(&b'P') && message.windows(10).any(|part| part == b"FROM STDIN");
         match message.first() {
-            Some(b'P') => {
-                let may = copies && synced;
-                copies |= message.windows(10).any(|part| part == b"FROM STDIN");
-                return may;
+            Some(b'd' | b'c' | b'f' | b'H') => {}
+            // A second one ends what the server skips in any case.
+            Some(b'S') => (self.executed, self.synced) = (!self.synced, self.executed && !self.synced),
+            Some(tag) => {
+                self.may_be_lost |= self.synced;
+                self.executed = self.copies && *tag == b'E';
+                self.synced = false;
             }
-            Some(b'S') if copies => {
-                copies = !synced;
-                synced = copies;
-            }
-            Some(b'd' | b'c' | b'f' | b'H' | b'S') => {}
-            _ => return copies && synced,
+            None => {}
         }
-        false
-    })
+    }
 }
 
 /// Errors that speak of a statement that is not there.
@@ -134,8 +141,8 @@ pub struct Pair<'a> {
     direct: Client,
     through: Client,
     other: &'a mut Client,
-    /// Which answer is whose may not be certain any more: halephant can put nothing in then.
-    may_lose_count: bool,
+    /// Where it is lost, halephant can put nothing in.
+    count: Count,
 }
 
 impl<'a> Pair<'a> {
@@ -145,7 +152,7 @@ impl<'a> Pair<'a> {
             direct: client(stage.direct()),
             through: client(stage.transaction()),
             other,
-            may_lose_count: false,
+            count: Count::default(),
         }
     }
 
@@ -156,13 +163,17 @@ impl<'a> Pair<'a> {
             Ok(found) => found,
             Err(error) => return Ok(Played::Differs(format!("{error:#}"))),
         };
-        self.may_lose_count |= may_lose_count(&sent.messages);
+        sent.messages.iter().for_each(|message| self.count.sent(message));
+        // A name is free again after an error that its Parse might have led to, had it been sent.
         let given_anew = taken(&expected) > taken(&found);
-        // A Parse that fails as it should, or a statement of which the connection has no copy, takes a message more than the
-        // client sent, which nobody could tell the answer to. A name is also free again after an error that its Parse might
-        // have led to.
-        let unknown = self.may_lose_count && (missing(&expected) < missing(&found) || is_given_up(&found));
-        if expected != found && (given_anew || unknown) {
+        // A copy of a statement, or of what the server has to say of a text under a name that is taken, would need a message
+        // more than the client sent, and its answer could not be told from the client's. Which names there are is not certain.
+        let names = [&expected, &found].into_iter().any(|answers| missing(answers) + taken(answers) > 0);
+        let unknown = self.count.may_be_lost && (names || is_given_up(&found));
+        // In a failed transaction no copy can be made.
+        let failed = [&expected, &found].into_iter().any(|answers| in_failed_transaction(answers))
+            && statuses(&expected) == statuses(&found);
+        if expected != found && (given_anew || unknown || failed) {
             return Ok(Played::Last);
         }
         if expected != found || ended != ended_too {

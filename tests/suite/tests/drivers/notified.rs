@@ -5,16 +5,13 @@ use anyhow::{Context, Result, ensure};
 use halephant_harness::proxy::KernelPath;
 use halephant_harness::{Cluster, Login, wait_for};
 use halephant_suite::Stage;
+use halephant_suite::install::{Runtime, directory};
 use std::io::{BufRead, BufReader, Lines};
-use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
 const LIMIT: Duration = Duration::from_secs(60);
 const NOTIFICATIONS: usize = 50;
-const JDBC: &str = "/usr/share/java/postgresql.jar";
-/// Debian's own, which has its packages; another may come first on PATH.
-const PYTHON: &str = "/usr/bin/python3";
 
 struct Driver {
     child: Child,
@@ -40,10 +37,6 @@ impl Drop for Driver {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-fn source(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/notified").join(name)
 }
 
 /// `listening`: what of the session the kernel moves once the driver listens and works.
@@ -78,28 +71,18 @@ fn libpq(login: &Login) -> String {
     )
 }
 
+/// `None`: it is not there, and nobody counts on it.
+fn program(runtime: Runtime, program: &str) -> Option<Command> {
+    let program = runtime.installed()?.prepare(&directory().join(program)).expect("it compiles");
+    Some(program.command())
+}
+
 fn java() -> Option<Command> {
-    let there = Path::new(JDBC).exists() && Command::new("javac").arg("-version").output().is_ok();
-    let mut java = Command::new("java");
-    java.args(["-cp", JDBC]).arg(source("Notified.java"));
-    installed(there, "pgjdbc or a JDK").then_some(java)
+    program(Runtime::Java, "pgjdbc-notified/Notified.java")
 }
 
 fn python() -> Option<Command> {
-    let import = Command::new(PYTHON).args(["-c", "import psycopg"]).output();
-    let there = import.is_ok_and(|output| output.status.success());
-    let mut python = Command::new(PYTHON);
-    python.arg(source("notified.py"));
-    installed(there, "psycopg (python3-psycopg)").then_some(python)
-}
-
-/// `.ci/run` installs them, so a run of it that leaves something out is broken.
-fn installed(there: bool, what: &str) -> bool {
-    assert!(there || std::env::var_os("CI").is_none(), "{what} is missing");
-    if !there {
-        eprintln!("{what} is missing: left out");
-    }
-    there
+    program(Runtime::Python, "psycopg/notified.py")
 }
 
 #[test]
