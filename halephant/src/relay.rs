@@ -8,6 +8,7 @@ mod block;
 pub mod clock;
 mod deny;
 mod inspect;
+mod join;
 mod kernel;
 mod listen;
 mod observe;
@@ -173,6 +174,7 @@ pub struct RelayState {
     /// The answers to our own SETs and BEGIN are being dropped, up to their ReadyForQuery.
     swallowing: bool,
     begin: begin::Begin,
+    joined: Option<Box<join::Joined>>,
     settings: settings::Settings,
     /// How the server reads statements may change with what it was sent.
     dialect_changes: bool,
@@ -194,7 +196,8 @@ pub struct RelayState {
 impl RelayState {
     /// Everything that was forwarded has reached the server, and our own SETs are answered.
     pub fn can_continue(&self) -> bool {
-        self.to_server.is_empty() && !self.swallowing && !self.own_names.underway
+        let joining = self.joined.as_ref().is_some_and(|joined| joined.is_underway());
+        self.to_server.is_empty() && !self.swallowing && !joining && !self.own_names.underway
     }
 
     /// The client has got a part of a message: nothing of ours may come before the rest of it.
@@ -334,7 +337,8 @@ impl<'a> Relay<'a> {
             return Poll::Pending;
         }
         ready!(self.poll_reserved(cx));
-        if self.state.swallowing || self.state.own_names.underway || self.state.statements.waiting {
+        let waits = self.state.own_names.underway || self.state.statements.waiting;
+        if self.state.swallowing || waits {
             // What the client sends is meant for its own parameters and statements: it waits until the server has
             // taken them.
             return Poll::Pending;

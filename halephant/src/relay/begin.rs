@@ -50,6 +50,9 @@ impl Relay<'_> {
                 let status = ReadyForQuery::parse(body).map(|ready| ready.status);
                 match (status, refused) {
                     (Ok(TransactionStatus::InTransaction), None) => {
+                        if self.state.joined.take().is_some() {
+                            self.tell_parameters();
+                        }
                         self.state.tracker.ready_unasked(TransactionStatus::InTransaction);
                         None
                     }

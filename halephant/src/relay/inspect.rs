@@ -2,9 +2,9 @@
 //! what is applied to the next connection.
 
 use super::Relay;
+use super::join::Joined;
 use super::pin::{Consequence, PinReason, Pins, consequence};
-use crate::server::apply::encode_parameters;
-use crate::server::parameters::SessionParameters;
+use crate::server::apply::{encode_joined, encode_parameters};
 use crate::sql::effect::{Discard, Effect, Value};
 use crate::sql::{self, Dialect};
 use bytes::BytesMut;
@@ -158,17 +158,43 @@ impl Relay<'_> {
             self.tell_parameters();
             return;
         }
-        let difference = server.applied.difference(&self.client.wanted);
+        let applied = server.applied.clone();
+        let wanted = self.client.wanted.clone();
+        let difference = applied.difference(&wanted);
+        let joins = self.may_join(&difference);
         let mut out = BytesMut::new();
-        match encode_parameters(&difference.set, &difference.reset, &mut out) {
-            Ok(()) => {
-                server.applied = SessionParameters::clone(&self.client.wanted);
-                server.busy = true;
+        let encoded = match joins {
+            true => encode_joined(&difference.set, &difference.reset, &mut out),
+            false => encode_parameters(&difference.set, &difference.reset, &mut out).map(|()| 0),
+        };
+        match encoded {
+            Ok(commands) => {
                 self.state.to_server = out;
-                self.state.swallowing = true;
+                if joins {
+                    self.state.joined = Some(Box::new(Joined::new(commands, &difference)));
+                    self.tell_unchanged();
+                }
+                self.state.swallowing = !joins;
+                let server = self.lease.connection();
+                server.applied = wanted.clone();
+                server.busy = true;
             }
             // Parameters are checked when they enter `wanted`: they hold no NUL and are short.
             Err(error) => tracing::error!(%error, "session parameters could not be encoded"),
+        }
+    }
+
+    /// As [`tell_parameters`](Self::tell_parameters), but for what is being changed: that is reported.
+    fn tell_unchanged(&mut self) {
+        let Some(joined) = &self.state.joined else { return };
+        let server = self.lease.connection_ref();
+        let client = &mut *self.client;
+        let differing = server.reported.differing(&client.known).filter(|(name, _)| !joined.changes(name));
+        let differing: Vec<_> = differing.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        for (name, value) in differing {
+            let status = ParameterStatus { name: name.as_bytes(), value: value.as_bytes() };
+            let _ = status.encode(&mut client.out);
+            client.known.set(&name, &value);
         }
     }
 

@@ -211,6 +211,7 @@ impl Relay<'_> {
     #[inline]
     pub(super) fn track_client(&mut self, tag: u8) {
         let owed = self.state.tracker.owed();
+        self.close_joined(tag);
         self.state.tracker.client_message(tag);
         if let Some(listening) = self.client.listening.as_deref_mut() {
             let may_commit = matches!(tag, tag::QUERY | tag::SYNC | tag::EXECUTE | tag::FUNCTION_CALL);

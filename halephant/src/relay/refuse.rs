@@ -144,7 +144,7 @@ impl Relay<'_> {
     /// [`refusal_bytes`](Self::refusal_bytes) asks for.
     pub(super) fn refusal(&self, header: Header, body: &[u8]) -> Option<BytesMut> {
         if header.tag != backend::tag::ERROR_RESPONSE
-            || self.state.swallowing
+            || self.is_swallowing()
             || self.refusal_bytes(header) == 0
         {
             return None;

@@ -37,6 +37,9 @@ impl Relay<'_> {
                 Ok(header) => header?,
                 Err(error) => return Some(RelayEnd::ClientViolation(error)),
             };
+            if self.awaits_joined() {
+                return None;
+            }
             if header.tag == frontend::tag::TERMINATE && !self.state.tracker.copy_open() {
                 self.state.terminated = true;
                 return None;
@@ -114,7 +117,11 @@ impl Relay<'_> {
                 return scan;
             }
             let Some(body) = rest.get(HEADER_BYTES..HEADER_BYTES + wanted as usize) else { break };
-            if header.tag == backend::tag::ERROR_RESPONSE && is_fatal(body) && self.may_release() {
+            if header.tag == backend::tag::ERROR_RESPONSE
+                && is_fatal(body)
+                && self.may_release()
+                && !self.has_unread()
+            {
                 // Said behind the end of the client's transaction: the connection ends, and the session goes on with another.
                 self.settle_parameters();
                 scan.end = Some(RelayEnd::Retired);
@@ -126,6 +133,10 @@ impl Relay<'_> {
             let end = if let Some(refusal) = self.refusal(header, body) {
                 let end = self.server_message(header, body);
                 self.put_instead(input, &mut scan, header, &refusal);
+                end
+            } else if self.drops_report(header, body) {
+                let end = self.server_message(header, body);
+                self.put_instead(input, &mut scan, header, &[]);
                 end
             } else if self.drops_notification(header, body) {
                 self.put_instead(input, &mut scan, header, &[]);
@@ -178,6 +189,11 @@ impl Relay<'_> {
         let diverted = self.divert(header, body);
         if let Some(described) = self.take_described(header) {
             self.put_before(input, scan, &described);
+        }
+        if header.tag == backend::tag::READY_FOR_QUERY && self.state.joined.take().is_some() {
+            // All that ours have changed is reported by now.
+            self.put_before(input, scan, &[]);
+            self.tell_parameters();
         }
         let end = self.server_message(header, body);
         if let Some(diverted) = diverted {
@@ -312,8 +328,8 @@ pub(super) fn is_fatal(prefix: &[u8]) -> bool {
 
 impl Relay<'_> {
     /// What comes answers us, not the client.
-    fn is_swallowing(&self) -> bool {
-        self.state.swallowing || self.state.own_names.underway
+    pub(super) fn is_swallowing(&self) -> bool {
+        self.state.swallowing || self.is_joining() || self.state.own_names.underway
     }
 
     /// One answer to our own SETs, or to statements that were put on the server under the client's own names.
@@ -326,6 +342,7 @@ impl Relay<'_> {
             backend::tag::ERROR_RESPONSE if self.state.own_names.underway && !is_fatal(body) => {
                 self.names_are_refused();
             }
+            _ if self.is_joining() => return self.swallow_joined(header, body),
             _ if self.is_reading_back() => return self.swallow_read_back(header, body),
             _ if self.is_beginning() && !is_fatal(body) => return self.swallow_begin(header, body),
             backend::tag::READY_FOR_QUERY => {
@@ -356,6 +373,10 @@ impl Relay<'_> {
         let (name, value) = (String::from_utf8_lossy(status.name), String::from_utf8_lossy(status.value));
         let server = self.lease.connection();
         let known = server.set_reported(&name, &value) && self.client.known.set(&name, &value);
+        let joined = self.state.joined.as_ref();
+        if joined.is_some_and(|joined| joined.explains(&name, &value, server.beginning.value(&name))) {
+            return Some(());
+        }
         if known && crate::server::parameters::is_settable(&name) {
             server.applied.set(&name, &value);
             self.client.wanted.set(&name, &value);

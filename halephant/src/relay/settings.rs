@@ -116,6 +116,11 @@ impl Relay<'_> {
         self.state.settings.unsettled == Unsettled::No
     }
 
+    /// The client may have set what the server was not asked for yet.
+    pub(super) fn has_unread(&self) -> bool {
+        !self.state.settings.names.is_empty()
+    }
+
     /// Asks the server for what the client has set, if it may have. `false`: there is nothing to ask.
     pub(super) fn reads_back(&mut self) -> bool {
         let settings = &mut self.state.settings;

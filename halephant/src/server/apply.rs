@@ -24,13 +24,29 @@ impl ServerConnection {
 }
 
 /// Appends the extended-protocol messages that set and reset parameters, closed by one Sync.
-///
-/// Values travel as parameters, so that no quoting rule, encoding or setting of the server can change what they mean.
 pub fn encode_parameters(
     set: &[(&str, &str)],
     reset: &[&str],
     out: &mut BytesMut,
 ) -> Result<(), EncodeError> {
+    encode_changes(set, reset, out)?;
+    Sync.encode(out);
+    Ok(())
+}
+
+/// The same as a transaction, without a Sync. Returns how many commands it is.
+pub fn encode_joined(set: &[(&str, &str)], reset: &[&str], out: &mut BytesMut) -> Result<u32, EncodeError> {
+    encode_statement("BEGIN", &ValuesBuf::new(), out)?;
+    let commands = encode_changes(set, reset, out)?;
+    encode_statement("COMMIT", &ValuesBuf::new(), out)?;
+    Ok(commands + 2)
+}
+
+/// Appends the messages, and returns how many commands they are.
+///
+/// Values travel as parameters, so that no quoting rule, encoding or setting of the server can change what they mean.
+fn encode_changes(set: &[(&str, &str)], reset: &[&str], out: &mut BytesMut) -> Result<u32, EncodeError> {
+    let mut commands = 0;
     // A role may not be allowed to change the rest, and a timeout may strike what comes behind it.
     let early = |name: &&&str| matches!(**name, "role" | "statement_timeout");
     let changes_role = set.iter().any(|(name, _)| *name == "role").then_some("role");
@@ -39,6 +55,7 @@ pub fn encode_parameters(
         // Parameter names are checked to need no quoting beyond this; dots part the words of an extension's parameter.
         let quoted = name.split('.').map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(".");
         encode_statement(&format!("RESET {quoted}"), &ValuesBuf::new(), out)?;
+        commands += 1;
     }
     if !set.is_empty() {
         let (late, set): (Vec<_>, Vec<_>) = set.iter().partition(|(name, _)| early(&name));
@@ -50,9 +67,9 @@ pub fn encode_parameters(
             calls.push(format!("pg_catalog.set_config(${}, ${}, false)", 2 * at + 1, 2 * at + 2));
         }
         encode_statement(&format!("SELECT {}", calls.join(", ")), &values, out)?;
+        commands += 1;
     }
-    Sync.encode(out);
-    Ok(())
+    Ok(commands)
 }
 
 /// Appends a statement with one parameter, closed by a Sync.

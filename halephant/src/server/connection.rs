@@ -24,6 +24,8 @@ pub struct ServerConnection {
     /// Set on this connection beyond what it started with.
     pub applied: SessionParameters,
     pub reported: ReportedParameters,
+    /// What it reported at its beginning.
+    pub beginning: ReportedParameters,
     /// How the server reads SQL, by what it reported.
     dialect: Dialect,
     /// The prepared statements that it has under our names.
@@ -56,6 +58,7 @@ impl ServerConnection {
             applied: SessionParameters::default(),
             dialect: dialect_of(&reported),
             copies: Copies::default(),
+            beginning: reported.clone(),
             reported,
             cancel: Arc::new(cancel),
             dirty: false,

@@ -247,7 +247,8 @@ async fn a_server_that_goes_is_reported_between_answers() {
 async fn a_statement_waits_until_its_parameters_are_set() {
     let mut stage = Stage::new(PoolMode::Transaction);
     let mut client = stage.client(&[("work_mem", "1MB")]).await;
-    send(&mut client.socket, &query("SELECT 1")).await;
+    // What it sets could not be told from what was set for it.
+    send(&mut client.socket, &query("SET DateStyle = German")).await;
     let mut server = stage.server().await;
     // Up to its Sync, and nothing behind it.
     let mut found = Vec::new();
@@ -268,6 +269,68 @@ async fn a_statement_waits_until_its_parameters_are_set() {
     // It leaves without having been sent the statement.
     send(&mut server, IDLE).await;
     assert_eq!(rest(&mut server).await, b"X\0\0\0\x04");
+}
+
+/// What is set for a client whose startup packet asks for it, as it goes with the first statement.
+fn joined() -> Vec<u8> {
+    let mut out = BytesMut::new();
+    let commands =
+        crate::server::apply::encode_joined(&[("work_mem", "1MB")], &[], &mut out).expect("it is short");
+    assert_eq!(commands, 3);
+    out.to_vec()
+}
+
+/// Its answers.
+fn joined_answers() -> Vec<u8> {
+    let tags: [&[u8]; 3] = [b"BEGIN\0", b"SELECT 1\0", b"COMMIT\0"];
+    let answer = |tag: &[u8]| [message(b'1', b""), message(b'2', b""), message(b'C', tag)].concat();
+    tags.map(answer).concat()
+}
+
+/// One round trip: the server gets the statement before it has answered anything.
+#[tokio::test]
+async fn parameters_and_the_first_statement_take_one_round_trip() {
+    let mut stage = Stage::new(PoolMode::Transaction);
+    let mut client = stage.client(&[("work_mem", "1MB")]).await;
+    // The second statement would not be skipped if the parameters were refused.
+    send(&mut client.socket, &[query("SELECT 1"), query("SELECT 2")].concat()).await;
+    let mut server = stage.server().await;
+    expect(&mut server, &joined()).await;
+    expect(&mut server, &query("SELECT 1")).await;
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(
+        server.try_read(&mut [0; 1]).map_err(|error| error.kind()),
+        Err(std::io::ErrorKind::WouldBlock)
+    );
+    send(&mut server, &joined_answers()).await;
+    expect(&mut server, &query("SELECT 2")).await;
+    send(&mut server, &[COMPLETE, IDLE, COMPLETE, IDLE].concat()).await;
+    // Nothing of ours is for the client.
+    expect(&mut client.socket, &[COMPLETE, IDLE, COMPLETE, IDLE].concat()).await;
+    // The connection has them now.
+    send(&mut client.socket, &query("SELECT 3")).await;
+    expect(&mut server, &query("SELECT 3")).await;
+    send(&mut server, &[COMPLETE, IDLE].concat()).await;
+    expect(&mut client.socket, &[COMPLETE, IDLE].concat()).await;
+    send(&mut client.socket, b"X\0\0\0\x04").await;
+    assert_eq!(client.end().await, SessionEnd::Terminated);
+}
+
+/// PostgreSQL skips the statement then: the client is told why, and the connection is closed.
+#[tokio::test]
+async fn parameters_that_are_refused_take_the_first_statement_with_them() {
+    let mut stage = Stage::new(PoolMode::Transaction);
+    let mut client = stage.client(&[("work_mem", "1MB")]).await;
+    send(&mut client.socket, &query("SELECT 1")).await;
+    let mut server = stage.server().await;
+    expect(&mut server, &joined()).await;
+    expect(&mut server, &query("SELECT 1")).await;
+    send(&mut server, &message(b'E', b"SERROR\0VERROR\0C22023\0Mno\0\0")).await;
+    let told = rest(&mut client.socket).await.escape_ascii().to_string();
+    assert!(told.contains("SFATAL") && told.contains("C22023"), "{told}");
+    assert_eq!(client.end().await, SessionEnd::Rejected);
 }
 
 #[tokio::test]

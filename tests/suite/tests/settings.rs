@@ -295,3 +295,84 @@ fn a_client_that_sets_and_leaves_leaves_nothing() {
         other.terminate().expect("it leaves");
     }
 }
+
+/// Parameters go with the first statement, whatever that is, and are no part of its transaction.
+#[test]
+fn the_first_statement_may_be_anything() {
+    let stage = stage();
+    stage.prepare("CREATE TABLE t (n int)").expect("it may");
+    let mut client = stage.client().expect("it may log in");
+    let mut other = stage.client().expect("it may log in");
+    client.query("SET work_mem = '1MB'; SET DateStyle = 'German'").expect("it may");
+    for (sql, sqlstate) in [
+        ("VACUUM t", None),
+        ("BEGIN ISOLATION LEVEL SERIALIZABLE; SELECT 1; COMMIT", None),
+        ("BEGIN; SET TRANSACTION ISOLATION LEVEL SERIALIZABLE; COMMIT", None),
+        ("SELECT 1/0", Some("22012")),
+        ("BEGIN; SELECT 1; ROLLBACK", None),
+        ("COMMIT", None),
+        ("", None),
+    ] {
+        for by_query in [true, false] {
+            if !by_query && sql.contains("; ") {
+                continue;
+            }
+            // The connection has the other one's parameters.
+            assert_eq!(shown(&mut other, "work_mem"), "4MB");
+            assert_eq!(shown(&mut other, "datestyle"), "ISO, MDY");
+            let answer = match by_query {
+                true => client.query(sql).expect("it answers"),
+                false => extended(&mut client, sql),
+            };
+            assert_eq!(error(&answer).and_then(Message::sqlstate).as_deref(), sqlstate, "{sql}: {answer:?}");
+            assert_eq!(client.value("SELECT DATE '2026-01-02'").expect("it answers"), "02.01.2026", "{sql}");
+            assert_eq!(shown(&mut client, "work_mem"), "1MB", "{sql}");
+        }
+    }
+    assert_eq!(pins(&stage), "");
+}
+
+/// The transaction begins with the first statement's snapshot and ends with its own end.
+#[test]
+fn a_transaction_block_behind_its_parameters_is_the_clients() {
+    let stage = stage();
+    let mut client = stage.client().expect("it may log in");
+    let mut other = stage.client().expect("it may log in");
+    client.query("SET my.name = 'mine'").expect("it may");
+    assert_eq!(shown(&mut other, "my.name"), "");
+    client.query("BEGIN").expect("it answers");
+    assert_eq!(shown(&mut client, "my.name"), "mine");
+    client.query("ROLLBACK").expect("it answers");
+    assert_eq!(shown(&mut client, "my.name"), "mine");
+    assert_eq!(shown(&mut other, "my.name"), "");
+    assert_eq!(shown(&mut client, "my.name"), "mine");
+}
+
+/// What cannot be set ends the session, and nothing that came with it runs.
+#[test]
+fn no_statement_runs_without_its_parameters() {
+    let stage = stage();
+    stage.prepare("CREATE TABLE t (n int); GRANT ALL ON t TO PUBLIC").expect("it may");
+    let insert = |n: u32| {
+        let sql = format!("INSERT INTO t VALUES ({n})");
+        [encode::parse("", &sql), encode::bind("", "", &[]), encode::execute("", 0), encode::sync()].concat()
+    };
+    let batches = [
+        [encode::query("INSERT INTO t VALUES (1)"), insert(2)],
+        [insert(3), encode::query("INSERT INTO t VALUES (4)")],
+        [encode::query("COMMIT; INSERT INTO t VALUES (5)"), encode::query("INSERT INTO t VALUES (6)")],
+    ];
+    for batch in batches {
+        stage.cluster.query("postgres", "CREATE ROLE fleeting; GRANT fleeting TO app").expect("it may");
+        let mut client = stage.client().expect("it may log in");
+        client.query("SET ROLE fleeting").expect("it may");
+        let mut other = stage.client().expect("it may log in");
+        assert_eq!(other.value("SELECT count(*) FROM t").expect("it answers"), "0");
+        stage.cluster.query("postgres", "DROP ROLE fleeting").expect("it may");
+        client.send(&batch.concat()).expect("it reads");
+        let answer = client.receive_rest().expect("it ends");
+        let refused = error(&answer).expect("it is told");
+        assert_eq!(refused.field(b'S').as_deref(), Some("FATAL"), "{answer:?}");
+        assert_eq!(other.value("SELECT count(*) FROM t").expect("it answers"), "0");
+    }
+}
