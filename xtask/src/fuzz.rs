@@ -1,6 +1,6 @@
 //! `cargo xtask fuzz`: runs the fuzz targets for a while, with no more than the pinned toolchain and a C++ compiler.
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use clap::Args;
 use halephant_harness::target;
 use std::collections::VecDeque;
@@ -60,9 +60,18 @@ pub fn run(options: &Options) -> Result<()> {
             outcomes
         };
         let threads: Vec<_> = (0..jobs.max(1)).map(|_| scope.spawn(work)).collect();
-        threads.into_iter().flat_map(|thread| thread.join().unwrap_or_default()).collect()
+        let ended = threads.into_iter().map(|thread| thread.join().map_err(|_| anyhow!("a thread panicked")));
+        ended.flat_map(|ended| ended.unwrap_or_else(|error| vec![Err(error)])).collect()
     });
-    outcomes.into_iter().collect()
+    all(outcomes)
+}
+
+/// Every target that failed is told of, not only the first.
+fn all(outcomes: Vec<Result<()>>) -> Result<()> {
+    let failures: Vec<_> = outcomes.into_iter().filter_map(Result::err).collect();
+    let texts: Vec<_> = failures.iter().map(|failure| format!("{failure:#}")).collect();
+    ensure!(failures.is_empty(), "{} fuzz targets failed\n{}", failures.len(), texts.join("\n\n"));
+    Ok(())
 }
 
 fn folder() -> PathBuf {
@@ -134,4 +143,45 @@ fn fuzz(name: &str, programs: &Path, options: &Options) -> Result<()> {
     let inputs = inputs.context("it does not say how many inputs it ran")?.trim();
     say(&format!("{name}: {inputs} inputs, {} in the corpus", fs::read_dir(&corpus)?.count()));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    /// A target that fails is an error with what it said, and so is one that says nothing.
+    #[test]
+    fn a_finding_fails_the_run() {
+        let programs = tempfile::tempdir().expect("there is room");
+        let corpus = programs.path().join("corpus");
+        for (name, text, expected) in [
+            ("fails-for-a-test", "echo 'panicked at parse.rs'; exit 77", Some("panicked at parse.rs")),
+            ("runs-nothing-for-a-test", "exit 0", Some("how many inputs")),
+            ("works-for-a-test", "echo stat::number_of_executed_units: 5", None),
+        ] {
+            let program = programs.path().join(name);
+            fs::write(&program, format!("#!/bin/sh\n{text}\n")).expect("there is room");
+            fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("it is ours");
+            let options = Options { seconds: 1, jobs: None, corpus: corpus.clone(), targets: Vec::new() };
+            let outcome = fuzz(name, programs.path(), &options);
+            fs::remove_dir_all(folder().join("artifacts").join(name)).expect("it was made");
+            match (outcome, expected) {
+                (Ok(()), None) => {}
+                (Err(error), Some(expected)) => assert!(format!("{error:#}").contains(expected), "{error:#}"),
+                (outcome, _) => panic!("{name}: {outcome:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn all_failures_are_told() {
+        let outcomes = vec![Err(anyhow!("first")), Ok(()), Err(anyhow!("second"))];
+        let text = all(outcomes).expect_err("two failed").to_string();
+        assert!(
+            text.contains("2 fuzz targets") && text.contains("first") && text.contains("second"),
+            "{text}"
+        );
+        all(vec![Ok(()), Ok(())]).expect("none failed");
+    }
 }
