@@ -26,7 +26,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 /// How often the end is looked for while sessions drain.
@@ -192,8 +192,14 @@ async fn start_splice(
     }
     let ports: Vec<u16> =
         listen.iter().filter_map(ListenAddress::tcp).map(std::net::SocketAddr::port).collect();
-    let started = tokio::task::spawn_blocking(move || Splice::start(&settings, &ports)).await;
-    Ok(started.map_err(|ended| RunError::Worker(io::Error::other(ended)))??)
+    // In a thread that ends: those of the runtime would keep the rights that are given up later.
+    let (done, started) = oneshot::channel();
+    let start = move || drop(done.send(Splice::start(&settings, &ports)));
+    let thread = std::thread::Builder::new().name("splice-start".into());
+    let thread = thread.spawn(start).map_err(RunError::Worker)?;
+    let started = started.await.map_err(|ended| RunError::Worker(io::Error::other(ended)))?;
+    thread.join().map_err(|_| RunError::Worker(io::ErrorKind::Other.into()))?;
+    Ok(started?)
 }
 
 /// From outside or from inside. Cancel safe.

@@ -12,6 +12,8 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::task::{Context, Poll};
 use std::thread;
 
+use nix::unistd::geteuid;
+use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
 use tokio::sync::oneshot;
 
 use super::error::{Fault, SpliceError};
@@ -65,7 +67,20 @@ impl Grant {
     }
 }
 
+/// Waiting takes none; the thread is started when the process still has all of them. Root loses them when it becomes another
+/// user, which all threads must be able to do.
+fn give_up_rights() {
+    let none = CapabilitySet::empty();
+    let sets = CapabilitySets { effective: none, permitted: none, inheritable: none };
+    if let Err(error) = set_capabilities(None, sets) {
+        tracing::debug!(%error, "capabilities of a thread");
+    }
+}
+
 fn wait_for(asked: &Receiver<Job>) {
+    if !geteuid().is_root() {
+        give_up_rights();
+    }
     while let Ok(first) = asked.recv() {
         let jobs: Vec<Job> = std::iter::once(first).chain(asked.try_iter()).collect();
         if membarrier(MEMBARRIER_CMD_GLOBAL).is_none() {

@@ -119,6 +119,48 @@ fn the_kernel_path_works_with_the_capabilities_that_are_kept() {
     }
 }
 
+/// As a supervisor starts it: another user from the first on, with capabilities that are handed on to every thread.
+#[test]
+fn without_root_threads_keep_what_they_need() {
+    let stage = Stage::new().expect("it starts");
+    let directory = tempfile::tempdir().expect("there is room");
+    set_mode(directory.path(), 0o755);
+    let path = directory.path().join("halephant.toml");
+    let port = Port::pick().expect("there is a free one");
+    let config = Stage::config(&stage.cluster)
+        .kernel_path(KernelPath::Colocated)
+        .set("server.listen", vec![format!("127.0.0.1:{}", port.number())]);
+    fs::write(&path, config.text().expect("it is TOML")).expect("there is room");
+    let log_path = directory.path().join("log");
+    let log = fs::File::create(&log_path).expect("there is room");
+    let capabilities_given = "+bpf,+net_admin,+perfmon";
+    let mut supervisor = Command::new("setpriv");
+    supervisor
+        .args(["--reuid", USER, "--regid", &UID.to_string(), "--clear-groups"])
+        .args(["--inh-caps", capabilities_given, "--ambient-caps", capabilities_given])
+        .arg(binary::find().expect("it builds"))
+        .arg("-c")
+        .arg(&path)
+        .env("HALEPHANT_SPLICE_POLICY", "every")
+        .stdout(log.try_clone().expect("it is open"))
+        .stderr(log);
+    let mut child = supervisor.spawn().expect("setpriv is there");
+    let pid = child.id();
+    let said = || fs::read_to_string(&log_path).unwrap_or_default();
+    let ready = wait_for("it to be ready", LIMIT, || Ok(said().contains("ready listen").then_some(())));
+    let kept = ready.is_ok().then(|| capabilities(pid, "CapPrm"));
+    child.kill().expect("it is ours");
+    child.wait().expect("it ends");
+    let kept = kept.unwrap_or_else(|| panic!("{}", said()));
+    assert!(said().contains("the kernel path is on"), "{}", said());
+    // The log's writer comes first of all, and is not ours.
+    for (thread, bits) in kept.iter().filter(|(thread, _)| thread != "log") {
+        let needed = if thread == "splice-grace" { 0 } else { CAP_NET_ADMIN | CAP_BPF };
+        assert_eq!(bits & !needed, 0, "{thread}: {bits:x}");
+    }
+    assert!(kept.iter().any(|(thread, bits)| thread == "splice-events" && *bits == CAP_NET_ADMIN | CAP_BPF));
+}
+
 /// A packet that does not fit into its connection: whoever reads the programs' events has to be able to close it.
 #[test]
 fn a_connection_that_is_broken_is_closed_without_root() {
