@@ -15,7 +15,13 @@ pub struct Series {
     pub netns: bool,
     /// Paths that are on; the self-test may keep the others off.
     pub on: &'static [&'static str],
+    /// How many boots it has to do all of that once.
+    pub boots: u32,
 }
+
+/// What a verdict passed to its own socket did not arrive in one of eight boots of 5.10, most likely for the lost wake-ups
+/// that 6.4 mended. The policy leaves out the paths that can meet it there.
+const STANDS_STILL_AT_TIMES: u32 = 3;
 
 /// Those without an enrolled client: older kernels do not tell it by FIONREAD what was redirected to it.
 const NO_CLIENTS: &[&str] = &["own_socket", "server_local"];
@@ -29,9 +35,26 @@ pub const TABLE: [Series; 4] = [
         refused: &["enrol", "enrolled_msg"],
         netns: false,
         on: NO_CLIENTS,
+        boots: STANDS_STILL_AT_TIMES,
     },
-    Series { name: "6.1", suite: "bookworm", release: "6.1.", refused: &[], netns: true, on: NO_CLIENTS },
-    Series { name: "6.12", suite: "trixie", release: "6.12.", refused: &[], netns: true, on: ALL_PATHS },
+    Series {
+        name: "6.1",
+        suite: "bookworm",
+        release: "6.1.",
+        refused: &[],
+        netns: true,
+        on: NO_CLIENTS,
+        boots: 1,
+    },
+    Series {
+        name: "6.12",
+        suite: "trixie",
+        release: "6.12.",
+        refused: &[],
+        netns: true,
+        on: ALL_PATHS,
+        boots: 1,
+    },
     Series {
         name: "newest",
         suite: "trixie-backports",
@@ -39,6 +62,7 @@ pub const TABLE: [Series; 4] = [
         refused: &[],
         netns: true,
         on: ALL_PATHS,
+        boots: 1,
     },
 ];
 
