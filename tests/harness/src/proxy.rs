@@ -90,26 +90,27 @@ impl Proxy {
         Ok(proxy)
     }
 
-    /// Everywhere: it listens at one place after the other.
+    /// At the first address and at every Unix socket: it listens at one place after the other, at those last.
     fn wait_until_accepting(&mut self, config: &ProxyConfig) -> Result<()> {
         let port = self.port();
-        let mut addresses = vec![SocketAddr::from(([127, 0, 0, 1], port))];
-        if has_ipv6() {
-            addresses.push(SocketAddr::from(([0_u16, 0, 0, 0, 0, 0, 0, 1], port)));
-        }
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
         let sockets: Vec<PathBuf> =
             config.more_listen().iter().map(|entry| socket_path(entry, port)).collect();
         let outcome = wait_for("halephant to accept", START_LIMIT, || {
             if let Some(status) = self.child.as_mut().map(Child::try_wait).transpose()?.flatten() {
                 bail!("halephant ended: {status}");
             }
-            let accept = addresses
-                .iter()
-                .all(|address| TcpStream::connect_timeout(address, Duration::from_secs(1)).is_ok())
-                && sockets.iter().all(|path| UnixStream::connect(path).is_ok());
+            let accept = TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_ok()
+                && sockets.iter().all(|path| self.listens_at(path));
             Ok(accept.then_some(()))
         });
         outcome.map_err(|error| anyhow!("{error:#}\n{}", self.log_tail()))
+    }
+
+    /// At a Unix socket, be it in a view of the file system that the process alone has.
+    fn listens_at(&self, path: &Path) -> bool {
+        let own = self.child.as_ref().map(|child| format!("/proc/{}/root{}", child.id(), path.display()));
+        UnixStream::connect(path).is_ok() || own.is_some_and(|own| UnixStream::connect(own).is_ok())
     }
 
     fn wait_until_ready(&mut self) -> Result<()> {
