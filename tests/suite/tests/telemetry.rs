@@ -23,6 +23,8 @@ fn stage(endpoint: String) -> Result<Stage> {
 const NOWHERE: &str = "nowhere";
 /// A pool whose clients listen without a connection of their own.
 const MULTIPLEX: &str = "multiplex";
+/// A pool whose clients may not keep a connection.
+const STRICT: &str = "strict";
 
 fn configure(config: ProxyConfig, endpoint: String) -> ProxyConfig {
     config
@@ -31,6 +33,9 @@ fn configure(config: ProxyConfig, endpoint: String) -> ProxyConfig {
         .pool(MULTIPLEX, "transaction", 1, &[stage::ROLE])
         .set(&format!("cluster.main.pool.{MULTIPLEX}.database"), stage::DATABASE)
         .set(&format!("cluster.main.pool.{MULTIPLEX}.listen_mode"), "multiplex")
+        .pool(STRICT, "transaction", 1, &[stage::ROLE])
+        .set(&format!("cluster.main.pool.{STRICT}.database"), stage::DATABASE)
+        .set(&format!("cluster.main.pool.{STRICT}.pin"), "deny")
         .set("otel.endpoint", endpoint)
         .set("otel.service_name", "pooler")
         .set("otel.query_text", "sanitized")
@@ -75,13 +80,15 @@ fn every_instrument_arrives_with_its_attributes() {
         client.terminate().expect("it leaves");
         let mut client = Client::connect(&stage.transaction().database(MULTIPLEX)).expect("it logs in");
         client.values("LISTEN news").expect("it works");
+        let mut client = Client::connect(&stage.transaction().database(STRICT)).expect("it logs in");
+        client.values("LISTEN news").expect_err("it would keep its connection");
         Client::connect(&stage.transaction().database(NOWHERE)).expect_err("the database is not there");
     });
     let pool = ["halephant.cluster", "db.client.connection.pool.name"];
     let node = ["server.address", "server.port"];
     let cluster = ["halephant.cluster"];
     let listener = ["halephant.cluster", "db.namespace", "halephant.user", "encoding"];
-    let expected: [(&str, &[&[&str]]); 33] = [
+    let expected: [(&str, &[&[&str]]); 34] = [
         ("halephant.splice.bytes", &[&cluster, &node, &["direction"]]),
         ("halephant.splice.messages", &[&cluster, &node, &["direction"]]),
         ("halephant.splice.transactions", &[&cluster, &node, &["status"]]),
@@ -114,6 +121,7 @@ fn every_instrument_arrives_with_its_attributes() {
         ("halephant.transaction.duration", &[&pool]),
         ("halephant.statement.duration", &[&pool]),
         ("halephant.pins", &[&pool, &["reason"]]),
+        ("halephant.pins.denied", &[&pool, &["reason"]]),
         ("halephant.relay.bytes", &[&pool, &["direction"]]),
     ];
     for (name, keys) in expected {
