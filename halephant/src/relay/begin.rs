@@ -60,10 +60,7 @@ impl Relay<'_> {
                     _ => Some(RelayEnd::ServerViolation),
                 }
             }
-            backend::tag::PARAMETER_STATUS if !self.lease.connection().report(body) => {
-                Some(RelayEnd::ServerViolation)
-            }
-            _ => None,
+            _ => self.swallow_answer(header, body),
         }
     }
 }

@@ -7,11 +7,10 @@
 //! waits until ours is answered.
 
 use super::{Relay, RelayEnd};
-use crate::server::error::ServerError;
 use crate::server::parameters::Difference;
 use crate::sql::effect::Effect;
 use crate::sql::{self, Dialect};
-use halephant_protocol::backend::{self, ErrorFields, ParameterStatus};
+use halephant_protocol::backend::{self, ParameterStatus};
 use halephant_protocol::frame::{HEADER_BYTES, Header, parse_frontend_header};
 use halephant_protocol::frontend::tag;
 
@@ -111,17 +110,8 @@ impl Relay<'_> {
                     joined.left = joined.left.saturating_sub(1);
                 }
             }
-            backend::tag::ERROR_RESPONSE => {
-                return Some(match ErrorFields::parse(body) {
-                    Ok(fields) => RelayEnd::Rejected(ServerError::from_fields(&fields)),
-                    Err(_) => RelayEnd::ServerViolation,
-                });
-            }
-            backend::tag::PARAMETER_STATUS if !self.lease.connection().report(body) => {
-                return Some(RelayEnd::ServerViolation);
-            }
             backend::tag::READY_FOR_QUERY => return Some(RelayEnd::ServerViolation),
-            _ => {}
+            _ => return self.swallow_answer(header, body),
         }
         None
     }

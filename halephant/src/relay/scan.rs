@@ -353,18 +353,23 @@ impl Relay<'_> {
                     _ => return Some(RelayEnd::ServerViolation),
                 }
             }
-            backend::tag::ERROR_RESPONSE => {
-                return Some(match ErrorFields::parse(body) {
-                    Ok(fields) => RelayEnd::Rejected(ServerError::from_fields(&fields)),
-                    Err(_) => RelayEnd::ServerViolation,
-                });
-            }
-            backend::tag::PARAMETER_STATUS if !self.lease.connection().report(body) => {
-                return Some(RelayEnd::ServerViolation);
-            }
-            _ => {}
+            _ => return self.swallow_answer(header, body),
         }
         None
+    }
+
+    /// What may come among the answers to anything of ours: an error, which ends the relay, and parameters.
+    pub(super) fn swallow_answer(&mut self, header: Header, body: &[u8]) -> Option<RelayEnd> {
+        match header.tag {
+            backend::tag::ERROR_RESPONSE => Some(match ErrorFields::parse(body) {
+                Ok(fields) => RelayEnd::Rejected(ServerError::from_fields(&fields)),
+                Err(_) => RelayEnd::ServerViolation,
+            }),
+            backend::tag::PARAMETER_STATUS if !self.lease.connection().report(body) => {
+                Some(RelayEnd::ServerViolation)
+            }
+            _ => None,
+        }
     }
 
     /// A ParameterStatus on its way to the client: the client's own SET, or a change on the server.

@@ -7,11 +7,10 @@
 use super::pin::PinReason;
 use super::{Relay, RelayEnd};
 use crate::prepared::changes_meaning;
-use crate::server::error::ServerError;
 use crate::server::parameters::SessionParameters;
 use crate::sql::effect::Value;
 use bytes::BytesMut;
-use halephant_protocol::backend::{self, DataRow, ErrorFields, ReadyForQuery, TransactionStatus};
+use halephant_protocol::backend::{self, DataRow, ReadyForQuery, TransactionStatus};
 use halephant_protocol::frame::Header;
 
 /// Parameters that are read back at a time. A client that sets more keeps its connection.
@@ -176,17 +175,8 @@ impl Relay<'_> {
             }
             // A statement_timeout of the client's, or a parameter that may not be read.
             backend::tag::ERROR_RESPONSE if !super::scan::is_fatal(body) => self.state.settings.failed = true,
-            backend::tag::ERROR_RESPONSE => {
-                return Some(match ErrorFields::parse(body) {
-                    Ok(fields) => RelayEnd::Rejected(ServerError::from_fields(&fields)),
-                    Err(_) => RelayEnd::ServerViolation,
-                });
-            }
-            backend::tag::PARAMETER_STATUS if !self.lease.connection().report(body) => {
-                return Some(RelayEnd::ServerViolation);
-            }
             backend::tag::READY_FOR_QUERY => return self.read_back(body),
-            _ => {}
+            _ => return self.swallow_answer(header, body),
         }
         None
     }
