@@ -1,5 +1,6 @@
 //! Statement mode: no transaction blocks, and one statement at a time.
 
+use super::inspect::{INSPECTED_BYTES_MAX, text_of};
 use super::refuse::Reason;
 use super::{Relay, Release};
 use crate::sql;
@@ -11,8 +12,6 @@ use halephant_protocol::frontend::tag;
 
 const HINT: &str = "This pool is in statement mode: each statement is a transaction. \
 Set mode = \"transaction\" for the pool to use transaction blocks.";
-/// Longest message that is looked into.
-const CHECKED_BYTES_MAX: usize = 1 << 20;
 
 impl Relay<'_> {
     /// Whether a message of the client may go on in statement mode. `false`: it waits for its turn, or for the rest of
@@ -28,15 +27,11 @@ impl Relay<'_> {
             }
             return false;
         }
-        if !matches!(header.tag, tag::QUERY | tag::PARSE) || header.frame_bytes() > CHECKED_BYTES_MAX {
+        if !matches!(header.tag, tag::QUERY | tag::PARSE) || header.frame_bytes() > INSPECTED_BYTES_MAX {
             return true;
         }
         let Some(body) = message.get(HEADER_BYTES..header.frame_bytes()) else { return false };
-        let mut strings = body.split(|&byte| byte == 0);
-        if header.tag == tag::PARSE {
-            strings.next();
-        }
-        let text = strings.next().unwrap_or_default();
+        let text = text_of(header.tag, body).unwrap_or_default();
         if !begins_transaction(text, self.lease.connection().dialect()) {
             return true;
         }

@@ -1,6 +1,6 @@
 //! Pools that deny pins: what would keep a client on its server connection does not reach the server.
 
-use super::inspect::INSPECTED_BYTES_MAX;
+use super::inspect::{INSPECTED_BYTES_MAX, text_of};
 use super::output::Output;
 use super::pin::{Consequence, PinReason};
 use super::refuse::Reason;
@@ -31,11 +31,7 @@ impl Relay<'_> {
                 let Some(body) = message.get(HEADER_BYTES..header.frame_bytes()) else {
                     return Verdict::Waits;
                 };
-                let mut strings = body.split(|&byte| byte == 0);
-                if header.tag == tag::PARSE {
-                    strings.next();
-                }
-                strings.next().unwrap_or_default()
+                text_of(header.tag, body).unwrap_or_default()
             }
             tag::BIND => return self.check_bound(header, message),
             _ => return Verdict::Passes,

@@ -24,6 +24,20 @@ pub(super) struct Pending {
     reset_all: bool,
 }
 
+/// Up to the NUL, or the end of what is there.
+pub(super) fn string(bytes: &[u8]) -> &[u8] {
+    &bytes[..memchr::memchr(0, bytes).unwrap_or(bytes.len())]
+}
+
+/// The text of a Query or Parse.
+pub(super) fn text_of(tag: u8, body: &[u8]) -> Option<&[u8]> {
+    match tag {
+        tag::QUERY => Some(string(body)),
+        tag::PARSE => body.get(string(body).len() + 1..).map(string),
+        _ => None,
+    }
+}
+
 impl Relay<'_> {
     /// Reads a text that the server is about to get.
     pub(super) fn inspect_text(&mut self, text: &[u8]) {

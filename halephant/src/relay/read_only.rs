@@ -1,6 +1,7 @@
 //! What would make a session on a replica writable does not reach the server.
 
 use super::Relay;
+use super::inspect::{INSPECTED_BYTES_MAX, text_of};
 use super::refuse::Reason;
 use crate::sql;
 use crate::sql::effect::Effect;
@@ -12,9 +13,6 @@ use halephant_protocol::frontend::tag;
 pub const READ_ONLY_HINT: &str = "This session is routed to a replica, where nothing can be written. \
 Begin the transaction READ WRITE, or connect as a user with connections to the primary.";
 
-/// Longest message that is looked into; a longer one is PostgreSQL's to refuse.
-const CHECKED_BYTES_MAX: usize = 1 << 20;
-
 #[derive(Debug, Default)]
 pub(super) struct ReadOnly {
     /// The server connection leads to a replica.
@@ -24,15 +22,12 @@ pub(super) struct ReadOnly {
 impl Relay<'_> {
     /// Looks into a message for a replica. `false`: more of it is needed first, or it is refused.
     pub(super) fn check_read_only(&mut self, header: Header, message: &[u8]) -> bool {
-        if !matches!(header.tag, tag::QUERY | tag::PARSE) || header.frame_bytes() > CHECKED_BYTES_MAX {
+        if !matches!(header.tag, tag::QUERY | tag::PARSE) || header.frame_bytes() > INSPECTED_BYTES_MAX {
+            // A longer one is PostgreSQL's to refuse.
             return true;
         }
         let Some(body) = message.get(HEADER_BYTES..header.frame_bytes()) else { return false };
-        let mut strings = body.split(|&byte| byte == 0);
-        if header.tag == tag::PARSE {
-            strings.next();
-        }
-        let text = strings.next().unwrap_or_default();
+        let text = text_of(header.tag, body).unwrap_or_default();
         if !asks_for_writes(text, self.lease.connection().dialect()) {
             return true;
         }

@@ -3,6 +3,7 @@
 //! There is none of this where nothing is exported. A transaction is a trace of its own, linked to its session; where
 //! a comment of its first statement names a trace, it belongs to that one.
 
+use super::inspect::{string, text_of};
 use crate::net::NodeAddress;
 use crate::sql::{self, Dialect};
 use crate::telemetry::settings::QueryText;
@@ -199,20 +200,6 @@ fn locate(span: &mut Span, node: &NodeAddress) {
 fn body(input: &[u8], body_bytes: u32) -> &[u8] {
     let rest = input.get(HEADER_BYTES..).unwrap_or_default();
     &rest[..rest.len().min(body_bytes as usize)]
-}
-
-/// Up to the NUL, or the end of what is there.
-fn string(bytes: &[u8]) -> &[u8] {
-    &bytes[..memchr::memchr(0, bytes).unwrap_or(bytes.len())]
-}
-
-/// The text of a Query or Parse.
-fn text_of(tag: u8, body: &[u8]) -> Option<&[u8]> {
-    match tag {
-        tag::QUERY => Some(string(body)),
-        tag::PARSE => body.get(string(body).len() + 1..).map(string),
-        _ => None,
-    }
 }
 
 /// The statement that a Bind binds.
