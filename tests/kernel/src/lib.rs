@@ -4,6 +4,7 @@
 //! tested the kernel path.
 
 pub mod messages;
+pub mod misplaced;
 pub mod relay;
 pub mod repeated;
 pub mod rig;

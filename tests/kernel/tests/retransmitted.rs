@@ -6,11 +6,11 @@ use std::os::fd::AsFd as _;
 use anyhow::{Context as _, Result, ensure};
 use halephant::splice::{Path, Sockets};
 use halephant_kernel_tests::messages::stream;
+use halephant_kernel_tests::misplaced::misplace;
 use halephant_kernel_tests::repeated::{every_socket, receive};
 use halephant_kernel_tests::rig::{ADDRESSES, DEADLINE, Rig};
 use halephant_kernel_tests::segment::Sender;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 #[tokio::test]
@@ -59,26 +59,5 @@ async fn a_packet_that_does_not_fit_ends_the_connection() -> Result<()> {
     let end = timeout(DEADLINE, accepted.read(&mut [0; 8])).await.context("the other end does not see it")?;
     ensure!(!matches!(end, Ok(1..)), "bytes come back");
     ensure!(rig.splice.faults() == 1);
-    Ok(())
-}
-
-/// Has the program believe that more has arrived at the socket than did.
-fn misplace(socket: &TcpStream) -> Result<()> {
-    let cookie = socket2::SockRef::from(socket).cookie()?;
-    let mut moved = 0;
-    for map in aya::maps::loaded_maps() {
-        let map = map?;
-        if map.name_as_str() != Some("ARRIVED") {
-            continue;
-        }
-        let data = aya::maps::MapData::from_id(map.id())?;
-        let mut arrived: aya::maps::HashMap<_, u64, [u64; 2]> =
-            aya::maps::Map::from_map_data(data)?.try_into()?;
-        if let Ok([bytes, next]) = arrived.get(&cookie, 0) {
-            arrived.insert(cookie, [bytes, next - 1000], 0)?;
-            moved += 1;
-        }
-    }
-    ensure!(moved == 1, "{moved} programs know the socket");
     Ok(())
 }

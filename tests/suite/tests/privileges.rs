@@ -4,6 +4,7 @@
 use halephant_harness::port::Port;
 use halephant_harness::proxy::{KernelPath, binary};
 use halephant_harness::{Cluster, Proxy, ProxyConfig, command, psql, wait_for};
+use halephant_kernel_tests::misplaced::misplace;
 use halephant_suite::http::get;
 use halephant_suite::{Client, Stage, encode};
 use nix::sys::signal::Signal;
@@ -176,7 +177,7 @@ fn a_connection_that_is_broken_is_closed_without_root() {
         assert_eq!(reader.1, CAP_NET_ADMIN | CAP_BPF);
         let mut client = Client::connect(&stage.session()).expect("it may log in");
         assert_eq!(client.value("SELECT 1").expect("it answers"), "1");
-        misplace(&client).expect("its socket is under a verdict");
+        misplace(&client.socket().expect("it is open")).expect("its socket is under a verdict");
         client.send(&encode::query("SELECT 2")).expect("it is read");
         client.receive_until(b'Z').expect_err("the connection ends, and nothing is handed on");
         stage
@@ -185,27 +186,6 @@ fn a_connection_that_is_broken_is_closed_without_root() {
             .expect("it is told");
         assert!(!stage.proxy.log().contains("Operation not permitted"), "{}", stage.proxy.log_tail());
     }
-}
-
-/// Has the program of the client's socket believe that more has arrived than did.
-fn misplace(client: &Client) -> anyhow::Result<()> {
-    let cookie = socket2::SockRef::from(&client.socket()?).cookie()?;
-    let mut moved = 0;
-    for map in aya::maps::loaded_maps() {
-        let map = map?;
-        if map.name_as_str() != Some("ARRIVED") {
-            continue;
-        }
-        let data = aya::maps::MapData::from_id(map.id())?;
-        let mut arrived: aya::maps::HashMap<_, u64, [u64; 2]> =
-            aya::maps::Map::from_map_data(data)?.try_into()?;
-        if let Ok([bytes, next]) = arrived.get(&cookie, 0) {
-            arrived.insert(cookie, [bytes, next - 1000], 0)?;
-            moved += 1;
-        }
-    }
-    anyhow::ensure!(moved == 1, "{moved} programs know the socket");
-    Ok(())
 }
 
 /// Logins, statements, cancels, a reload, TLS' files aside, the admin API, a Unix socket, a node that goes and comes back.

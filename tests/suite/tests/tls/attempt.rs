@@ -4,38 +4,13 @@ mod program;
 mod psql;
 mod rustls;
 
+/// libpq's modes, in its manual's order. The list is ours; what each means here is `expected`'s own.
+pub use halephant::tls::TlsMode as Mode;
 pub use psql::Libpq;
 
 use anyhow::Result;
 use halephant_harness::certificates::IdentityFiles;
 use std::path::PathBuf;
-
-/// libpq's modes, by its manual's order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Mode {
-    Disable,
-    Allow,
-    Prefer,
-    Require,
-    VerifyCa,
-    VerifyFull,
-}
-
-impl Mode {
-    pub const ALL: [Self; 6] =
-        [Self::Disable, Self::Allow, Self::Prefer, Self::Require, Self::VerifyCa, Self::VerifyFull];
-
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Disable => "disable",
-            Self::Allow => "allow",
-            Self::Prefer => "prefer",
-            Self::Require => "require",
-            Self::VerifyCa => "verify-ca",
-            Self::VerifyFull => "verify-full",
-        }
-    }
-}
 
 /// `sslnegotiation`
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

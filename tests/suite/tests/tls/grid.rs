@@ -75,9 +75,9 @@ impl Identities {
     /// `[server.tls]`
     fn configure(&self, config: ProxyConfig, server: Server) -> ProxyConfig {
         if server.mode == Mode::Disable {
-            return config.set("server.tls.mode", server.mode.name());
+            return config.set("server.tls.mode", server.mode.as_str());
         }
-        let config = with_clients(config, server.mode.name(), &self.servers[&server.certificate]);
+        let config = with_clients(config, server.mode.as_str(), &self.servers[&server.certificate]);
         match server.has_ca {
             true => config
                 .set("server.tls.ca", pki::text(&self.ca()))
@@ -191,11 +191,11 @@ fn modes_of_both_sides_and_certificates_of_the_server() {
                 cells.extend(modes.map(|mode| Cell {
                     row: format!(
                         "{:<11} {:<11} {}",
-                        server.mode.name(),
+                        server.mode.as_str(),
                         if server.mode == Mode::Disable { "-" } else { server.certificate.name() },
                         if trusts { "with the CA" } else { "without" }
                     ),
-                    column: mode.name(),
+                    column: mode.as_str(),
                     server: *server,
                     attempt: identities.attempt(proxy.port(), *mode, trusts, Some(Certificate::Good)),
                     shown: Some(Certificate::Good),
@@ -223,11 +223,11 @@ fn ways_to_ask_for_tls_and_channel_binding() {
                     |mode| Cell {
                         row: format!(
                             "{:<11} {:<9} binding {}",
-                            server.mode.name(),
+                            server.mode.as_str(),
                             negotiation.name(),
                             binding.name()
                         ),
-                        column: mode.name(),
+                        column: mode.as_str(),
                         server: *server,
                         attempt: Attempt {
                             negotiation: *negotiation,
@@ -269,7 +269,7 @@ fn certificates_of_the_client() {
             cells.extend(shown.iter().map(|shown| Cell {
                 row: format!(
                     "{:<11} {}",
-                    server.mode.name(),
+                    server.mode.as_str(),
                     if server.has_ca { "has a CA" } else { "has none" }
                 ),
                 column: shown.map_or("none", Certificate::name),

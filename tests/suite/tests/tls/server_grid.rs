@@ -30,7 +30,7 @@ fn configure(cluster: &Cluster, attempt: &Attempt) -> ProxyConfig {
         .pool(stage::DATABASE, "transaction", 2, &[stage::ROLE])
         .set("server.workers", 1)
         .set("cluster.main.nodes", vec![format!("localhost:{}", attempt.port)])
-        .set("cluster.main.tls.mode", attempt.mode.name());
+        .set("cluster.main.tls.mode", attempt.mode.as_str());
     let set = |config: ProxyConfig, key: &str, path: Option<&Path>| match path {
         Some(path) => config.set(key, pki::text(path)),
         None => config,
@@ -60,7 +60,7 @@ fn modes_of_the_cluster_and_certificates_of_the_node() {
     let mut certificates: Vec<Option<Certificate>> = Certificate::ALL.map(Some).into();
     certificates.insert(0, None);
     println!("\nhalephant to PostgreSQL by cluster.<name>.tls.mode\n");
-    println!("{:<24} {}", "", Mode::ALL.map(|mode| format!("{:<13}", mode.name())).concat());
+    println!("{:<24} {}", "", Mode::ALL.map(|mode| format!("{:<13}", mode.as_str())).concat());
     let mut differences = Vec::new();
     for certificate in certificates {
         let identity: Identity = kind(certificate).identity(&pki);
@@ -80,7 +80,7 @@ fn modes_of_the_cluster_and_certificates_of_the_node() {
                 let wanted = expected(Server::postgres(certificate), &attempt, None, &HABITS);
                 let (end, said) = make(&stage.cluster, &attempt);
                 if end != wanted {
-                    differences.push(format!("{row} {}: {end:?} and not {wanted:?}: {said}", mode.name()));
+                    differences.push(format!("{row} {}: {end:?} and not {wanted:?}: {said}", mode.as_str()));
                 }
                 line += &format!("{:<13}", end.name());
             }

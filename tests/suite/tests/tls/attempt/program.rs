@@ -74,7 +74,7 @@ fn lines(attempts: &[Attempt]) -> String {
             lines,
             "{} {} {} {} {} {} {} {}",
             attempt.port,
-            attempt.mode.name(),
+            attempt.mode.as_str(),
             path(attempt.ca.as_deref()),
             path(attempt.crl.as_deref()),
             path(identity.map(|files| files.certificate.as_path())),

@@ -67,7 +67,7 @@ impl Libpq {
         psql.envs(self.library.as_ref().map(|library| ("LD_PRELOAD", library)))
             .env("HOME", "/nonexistent")
             .env("PGGSSENCMODE", "disable")
-            .env("PGSSLMODE", attempt.mode.name())
+            .env("PGSSLMODE", attempt.mode.as_str())
             .env("PGCHANNELBINDING", attempt.binding.name())
             .env("PGSSLROOTCERT", attempt.ca.as_deref().map_or_else(nowhere, text))
             .env("PGSSLCRL", attempt.crl.as_deref().map_or_else(nowhere, text));
