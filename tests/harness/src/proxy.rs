@@ -8,10 +8,11 @@ pub use config::{KernelPath, ProxyConfig};
 use anyhow::{Context, Result, anyhow, bail};
 use nix::sys::signal::Signal;
 use std::fs::{self, File};
-use std::net::{SocketAddr, TcpStream};
-use std::os::unix::net::UnixStream;
+use std::io::ErrorKind;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,7 +32,7 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Starts it on a free port of both loopback addresses and waits until it accepts.
+    /// Starts it on a free port of both loopback addresses and waits until it is ready.
     pub fn start(config: &ProxyConfig) -> Result<Self> {
         Self::start_in(config, &[])
     }
@@ -43,10 +44,7 @@ impl Proxy {
 
     /// Starts another process on the same port; the kernel spreads connections over both.
     pub fn start_beside(&self, config: &ProxyConfig) -> Result<Self> {
-        let mut proxy = Self::launch(&binary::find()?, config, &[], Arc::clone(&self.port))?;
-        // The port takes connections before.
-        proxy.wait_until_ready()?;
-        Ok(proxy)
+        Self::launch(&binary::find()?, config, &[], Arc::clone(&self.port))
     }
 
     pub fn start_binary(program: &std::path::Path, config: &ProxyConfig) -> Result<Self> {
@@ -70,6 +68,11 @@ impl Proxy {
     ) -> Result<Self> {
         let mut proxy = Self { port, child: None, scratch: Scratch::new("proxy")? };
         proxy.write_config(config)?;
+        let socket = proxy.scratch.path().join("notify");
+        let notifications = UnixDatagram::bind(&socket)?;
+        notifications.set_nonblocking(true)?;
+        // It may run as somebody else.
+        fs::set_permissions(&socket, fs::Permissions::from_mode(0o777))?;
         let output = File::options().create(true).append(true).open(proxy.log_path())?;
         let child = Command::new(program)
             .arg("-c")
@@ -77,6 +80,7 @@ impl Proxy {
             .current_dir(proxy.scratch.path())
             .env("HOME", proxy.scratch.path())
             .envs(config.requires_every_path().then_some(("HALEPHANT_SPLICE_POLICY", "every")))
+            .env("NOTIFY_SOCKET", &socket)
             .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)
@@ -86,39 +90,26 @@ impl Proxy {
             .with_context(|| format!("cannot start {}", program.display()))?;
         proxy.scratch.adopt(child.id());
         proxy.child = Some(child);
-        proxy.wait_until_accepting(config)?;
+        // Who has a socket for it waits there.
+        if environment.iter().all(|(name, _)| *name != "NOTIFY_SOCKET") {
+            proxy.wait_until_ready(&notifications)?;
+        }
         Ok(proxy)
     }
 
-    /// At the first address and at every Unix socket: it listens at one place after the other, at those last.
-    fn wait_until_accepting(&mut self, config: &ProxyConfig) -> Result<()> {
-        let port = self.port();
-        let address = SocketAddr::from(([127, 0, 0, 1], port));
-        let sockets: Vec<PathBuf> =
-            config.more_listen().iter().map(|entry| socket_path(entry, port)).collect();
-        let outcome = wait_for("halephant to accept", START_LIMIT, || {
-            if let Some(status) = self.child.as_mut().map(Child::try_wait).transpose()?.flatten() {
-                bail!("halephant ended: {status}");
-            }
-            let accept = TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_ok()
-                && sockets.iter().all(|path| self.listens_at(path));
-            Ok(accept.then_some(()))
-        });
-        outcome.map_err(|error| anyhow!("{error:#}\n{}", self.log_tail()))
-    }
-
-    /// At a Unix socket, be it in a view of the file system that the process alone has.
-    fn listens_at(&self, path: &Path) -> bool {
-        let own = self.child.as_ref().map(|child| format!("/proc/{}/root{}", child.id(), path.display()));
-        UnixStream::connect(path).is_ok() || own.is_some_and(|own| UnixStream::connect(own).is_ok())
-    }
-
-    fn wait_until_ready(&mut self) -> Result<()> {
+    /// Until it says that it is ready, as it says it to a service manager: at an address another process may be the one
+    /// that answers.
+    fn wait_until_ready(&mut self, notifications: &UnixDatagram) -> Result<()> {
         let outcome = wait_for("halephant to be ready", START_LIMIT, || {
             if let Some(status) = self.child.as_mut().map(Child::try_wait).transpose()?.flatten() {
                 bail!("halephant ended: {status}");
             }
-            Ok(self.log().contains(" ready ").then_some(()))
+            let mut text = [0; 256];
+            match notifications.recv(&mut text) {
+                Ok(length) => Ok(text[..length].starts_with(b"READY=1").then_some(())),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
+                Err(error) => Err(error.into()),
+            }
         });
         outcome.map_err(|error| anyhow!("{error:#}\n{}", self.log_tail()))
     }
@@ -213,15 +204,6 @@ impl Drop for Proxy {
             let _ = self.kill();
         }
     }
-}
-
-/// The socket of an entry of `server.listen`: a directory, and a port where it is another one.
-fn socket_path(entry: &str, port: u16) -> PathBuf {
-    let (directory, port) = match entry.rsplit_once(':') {
-        Some((directory, own)) => (directory, own.to_owned()),
-        None => (entry, port.to_string()),
-    };
-    Path::new(directory).join(format!(".s.PGSQL.{port}"))
 }
 
 fn path_text(path: &std::path::Path) -> Result<String> {

@@ -31,7 +31,6 @@ fn a_pooler_works_under_the_units_restrictions() {
     let launcher = Path::new(env!("CARGO_BIN_EXE_as_unit"));
     let proxy = Proxy::start_binary_in(launcher, &config, &environment).expect("it starts");
     let mut stage = Stage { proxy, cluster };
-    stage.proxy.wait_for_log("ready listen", 1, LIMIT).expect("it serves");
     let pid = stage.proxy.pid().expect("it runs");
     let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
     let value = |key: &str| {
