@@ -188,6 +188,7 @@ pub struct RelayState {
     refused: Option<Box<refuse::Refused>>,
     terminated: bool,
     half_closed: Option<Pin<Box<Sleep>>>,
+    cancelling: clock::Cancelling,
     kernel: Option<Box<kernel::Kernel>>,
     prospect: kernel::Prospect,
     observation: Observation,
@@ -304,6 +305,7 @@ impl<'a> Relay<'a> {
             Ok(true) => return Poll::Ready(None),
             Err(end) => return Poll::Ready(Some(end)),
         }
+        self.send_cancel();
         if !self.state.to_server.is_empty() || !self.lease.connection().stream.is_flushed() {
             let server = self.lease.connection();
             if ready!(poll_write_out(&mut server.stream, &mut self.state.to_server, cx)).is_err() {
@@ -336,6 +338,7 @@ impl<'a> Relay<'a> {
         if self.state.tracker.is_saturated() {
             return Poll::Pending;
         }
+        ready!(self.poll_cancelled(cx));
         ready!(self.poll_reserved(cx));
         let waits = self.state.own_names.underway || self.state.statements.waiting;
         if self.state.swallowing || waits {

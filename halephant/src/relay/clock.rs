@@ -8,9 +8,11 @@ use crate::pool::settings::ClientTimeouts;
 use crate::splice::Direction;
 use halephant_protocol::SqlState;
 use halephant_protocol::backend::{ErrorReport, Severity, TransactionStatus};
+use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, Sleep};
 
 /// Longest that a query may take to end once it was cancelled.
@@ -63,14 +65,23 @@ struct Running {
     mark: u64,
     deadline: Option<Instant>,
     cancelled: bool,
+    /// Something else than the client's limits holds for what it waits for.
+    paused: bool,
     /// Goes off at the deadline or before it.
     timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl Clock {
     pub fn new(limits: ClientTimeouts) -> Self {
-        let running =
-            Running { limits, phase: Phase::Idle, mark: 0, deadline: None, cancelled: false, timer: None };
+        let running = Running {
+            limits,
+            phase: Phase::Idle,
+            mark: 0,
+            deadline: None,
+            cancelled: false,
+            paused: false,
+            timer: None,
+        };
         Self((limits != ClientTimeouts::default()).then(|| Box::new(running)))
     }
 
@@ -94,9 +105,16 @@ impl Clock {
     /// What the client does; the phase began now if it was not in it the last time.
     pub fn tell(&mut self, phase: Phase, mark: u64) {
         if let Some(running) = &mut self.0
-            && (running.phase, running.mark) != (phase, mark)
+            && (running.paused || (running.phase, running.mark) != (phase, mark))
         {
             running.begin(phase, mark);
+        }
+    }
+
+    /// The client waits for us, and that has a deadline of its own.
+    pub fn pause(&mut self) {
+        if let Some(running) = &mut self.0 {
+            (running.paused, running.deadline) = (true, None);
         }
     }
 
@@ -119,7 +137,7 @@ impl Running {
     }
 
     fn begin(&mut self, phase: Phase, mark: u64) {
-        (self.phase, self.mark, self.cancelled) = (phase, mark, false);
+        (self.phase, self.mark, self.cancelled, self.paused) = (phase, mark, false, false);
         let limit = self.limit(phase);
         self.deadline = (!limit.is_zero()).then(|| Instant::now() + limit);
     }
@@ -182,8 +200,10 @@ impl Relay<'_> {
             if unseen {
                 self.absorb();
             }
-            let phase = self.phase();
-            self.client.clock.tell(phase, self.state.tracker.cycles());
+            match self.phase() {
+                Some(phase) => self.client.clock.tell(phase, self.state.tracker.cycles()),
+                None => self.client.clock.pause(),
+            }
             match ready!(self.client.clock.poll(cx, unseen)) {
                 Expired::Look => {}
                 Expired::Cancel => self.cancel_query(cx),
@@ -195,14 +215,17 @@ impl Relay<'_> {
         }
     }
 
-    fn phase(&self) -> Phase {
+    /// `None`: none of the limits is about what the client waits for.
+    fn phase(&self) -> Option<Phase> {
         let tracker = &self.state.tracker;
         if self.state.swallowing || self.client.body_left > 0 || !tracker.awaits_client() {
-            Phase::Query
+            Some(Phase::Query)
+        } else if self.is_cancelling() {
+            None
         } else if tracker.status() == TransactionStatus::Idle && !tracker.needs_sync() {
-            Phase::Idle
+            Some(Phase::Idle)
         } else {
-            Phase::IdleInTransaction
+            Some(Phase::IdleInTransaction)
         }
     }
 
@@ -216,15 +239,53 @@ impl Relay<'_> {
             let message = format!("canceling statement due to query_timeout ({limit})");
             ErrorReport::new(Severity::Warning, SqlState::QUERY_CANCELED, message)
                 .encode_notice(&mut self.client.out);
-            cx.waker().wake_by_ref();
         }
+        self.state.cancelling = Cancelling::Due { cycles: self.state.tracker.cycles() };
+        cx.waker().wake_by_ref();
+    }
+
+    /// What the client sends from now on waits, so that it is not struck in place of the query.
+    pub(super) fn is_cancelling(&self) -> bool {
+        !matches!(self.state.cancelling, Cancelling::No)
+    }
+
+    /// Sends the cancel that is due. The client's direction is the relay's by now: the kernel passes nothing on behind it.
+    pub(super) fn send_cancel(&mut self) {
+        let Cancelling::Due { cycles } = self.state.cancelling else { return };
+        if cycles != self.state.tracker.cycles() || self.phase() != Some(Phase::Query) {
+            // The query has ended meanwhile.
+            self.state.cancelling = Cancelling::No;
+            return;
+        }
+        let process_id = self.handle.process_id();
         let cancel = self.lease.connection().cancel.begin();
-        tokio::spawn(async move {
+        self.state.cancelling = Cancelling::Underway(tokio::spawn(async move {
             if let Err(error) = cancel.send().await {
                 tracing::warn!(process_id, %error, "a cancel request did not reach the server");
             }
-        });
+        }));
     }
+
+    /// Pending while a cancel of ours is on its way to the server.
+    pub(super) fn poll_cancelled(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Cancelling::Underway(task) = &mut self.state.cancelling {
+            let _ = ready!(Pin::new(task).poll(cx));
+            self.state.cancelling = Cancelling::No;
+        }
+        Poll::Ready(())
+    }
+}
+
+/// The cancel of a query that took too long.
+#[derive(Debug, Default)]
+pub(super) enum Cancelling {
+    #[default]
+    No,
+    /// It is to be sent, if the query still runs: no more ReadyForQuery came than these.
+    Due {
+        cycles: u64,
+    },
+    Underway(JoinHandle<()>),
 }
 
 #[cfg(test)]

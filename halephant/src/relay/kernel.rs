@@ -145,6 +145,11 @@ impl Relay<'_> {
         if ending || self.handle.has(Signal::Drain) || self.handle.has(Signal::Leave) {
             self.take_back_all();
         }
+        if self.is_cancelling()
+            && let Some(kernel) = self.state.kernel.as_deref_mut()
+        {
+            kernel.take_back(ClientToServer);
+        }
     }
 
     fn take_back_all(&mut self) {
@@ -305,6 +310,7 @@ impl Relay<'_> {
         (self.release == Release::AtSessionEnd || pinned)
             && !ending
             && !self.state.swallowing
+            && !self.is_cancelling()
             && !self.state.tracker.in_doubt()
             && !self.state.tracker.copy_open()
             && !self.handle.has(Signal::Drain)

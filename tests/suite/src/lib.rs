@@ -8,6 +8,7 @@ pub mod fake_server;
 pub mod http;
 pub mod install;
 pub mod message;
+pub mod midway;
 pub mod script;
 pub mod scripts;
 pub mod sequence;
@@ -17,4 +18,5 @@ pub mod tunnel;
 
 pub use client::{Client, Refused, Silence};
 pub use message::Message;
+pub use midway::Midway;
 pub use stage::Stage;
