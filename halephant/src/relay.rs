@@ -328,19 +328,13 @@ impl<'a> Relay<'a> {
                 self.poll_terminated(cx)
             };
         }
-        if self.state.half_closed.is_some() {
-            return if self.expects_nothing() {
-                Poll::Ready(Some(RelayEnd::ClientClosed))
-            } else {
-                Poll::Pending
-            };
-        }
         if self.state.tracker.is_saturated() {
             return Poll::Pending;
         }
         ready!(self.poll_cancelled(cx));
         ready!(self.poll_reserved(cx));
-        let waits = self.state.own_names.underway || self.state.statements.waiting;
+        let waits =
+            self.state.own_names.underway || self.state.statements.waiting || self.state.retry.is_failing();
         if self.state.swallowing || waits {
             // What the client sends is meant for its own parameters and statements: it waits until the server has
             // taken them.
@@ -348,6 +342,13 @@ impl<'a> Relay<'a> {
         }
         if !std::mem::replace(&mut self.state.began, true) && !self.client.held.is_empty() {
             return self.forward_held(&[], cx);
+        }
+        if self.state.half_closed.is_some() {
+            return if self.expects_nothing() {
+                Poll::Ready(Some(RelayEnd::ClientClosed))
+            } else {
+                Poll::Pending
+            };
         }
         with_scratch(|buffer| match ready!(self.client.stream.poll_read(cx, buffer)) {
             Ok(0) if self.kernel_read(Direction::ClientToServer, 0) => Poll::Ready(None),

@@ -36,6 +36,11 @@ impl Retry {
         self.underway || self.second
     }
 
+    /// What was sent last failed and goes again, once its ReadyForQuery has come: nothing may go before that.
+    pub(super) fn is_failing(&self) -> bool {
+        self.underway
+    }
+
     /// A ParameterDescription is held back.
     pub(super) fn holds_description(&self) -> bool {
         !self.described.is_empty()
