@@ -12,7 +12,7 @@ pub mod tag;
 pub use crate::copy::{CopyData, CopyDone};
 pub use authentication::Authentication;
 pub use copy::{CopyBothResponse, CopyInResponse, CopyOutResponse};
-pub use error::{ErrorFields, ErrorReport, Severity, field};
+pub use error::{ErrorFields, ErrorReport, Routine, Severity, field};
 pub use notification::NotificationResponse;
 pub use query::{
     BindComplete, CloseComplete, CommandComplete, EmptyQueryResponse, FunctionCallResponse, NoData,

@@ -6,6 +6,7 @@
 //! the entry's number, when it is first used there. Database and role are no part of an entry: a connection
 //! has one of each, and so has every copy on it.
 
+pub mod columns;
 pub mod copies;
 pub mod message;
 pub mod names;
@@ -13,6 +14,7 @@ pub mod pending;
 pub mod statement;
 pub mod store;
 
+pub use columns::Columns;
 pub use copies::{Copies, Presence};
 pub use names::{ClientStatements, Named};
 pub use pending::{Change, Pending};

@@ -156,6 +156,21 @@ pub struct ErrorReport {
     pub message: String,
     pub detail: Option<String>,
     pub hint: Option<String>,
+    pub routine: Option<Routine>,
+}
+
+/// PostgreSQL's function that reports an error: drivers tell some apart by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Routine {
+    RevalidateCachedQuery,
+}
+
+impl Routine {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::RevalidateCachedQuery => "RevalidateCachedQuery",
+        }
+    }
 }
 
 impl ErrorReport {
@@ -163,7 +178,7 @@ impl ErrorReport {
     pub const TEXT_BYTES_MAX: usize = 8 << 10;
 
     pub fn new(severity: Severity, sqlstate: SqlState, message: impl Into<String>) -> Self {
-        Self { severity, sqlstate, message: message.into(), detail: None, hint: None }
+        Self { severity, sqlstate, message: message.into(), detail: None, hint: None, routine: None }
     }
 
     /// The statement fails; the session goes on.
@@ -185,6 +200,12 @@ impl ErrorReport {
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
+        self
+    }
+
+    #[must_use]
+    pub fn routine(mut self, routine: Routine) -> Self {
+        self.routine = Some(routine);
         self
     }
 
@@ -210,10 +231,13 @@ impl ErrorReport {
             if let Some(hint) = &self.hint {
                 text(field::HINT, hint, out);
             }
+            if let Some(routine) = self.routine {
+                text(field::ROUTINE, routine.as_str(), out);
+            }
             out.put_u8(0);
             Ok(())
         });
-        debug_assert_eq!(written, Ok(()), "six bounded texts fit into a message");
+        debug_assert_eq!(written, Ok(()), "seven bounded texts fit into a message");
     }
 }
 

@@ -1,5 +1,6 @@
 //! Which statements a server connection has a copy of.
 
+use super::columns::Columns;
 use super::statement::StatementId;
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -35,6 +36,9 @@ pub struct Copies {
 struct Copy {
     used: u64,
     stale: bool,
+    columns: Columns,
+    /// How often the statement's columns had changed when it was made.
+    changes: u32,
 }
 
 /// Whether a statement can be bound on the connection.
@@ -55,22 +59,22 @@ impl Copies {
         self.table.is_empty()
     }
 
-    /// Looks for a statement that is about to be used.
+    /// Looks for a statement that is about to be used, and for the columns that its copy has.
     #[inline]
-    pub fn find(&mut self, id: StatementId) -> Presence {
+    pub fn find(&mut self, id: StatementId) -> (Presence, Columns) {
         self.clock += 1;
         match self.table.get_mut(&id) {
-            Some(copy) if copy.stale => Presence::Stale,
+            Some(copy) if copy.stale => (Presence::Stale, Columns::UNKNOWN),
             Some(copy) => {
                 copy.used = self.clock;
-                Presence::Ready
+                (Presence::Ready, copy.columns)
             }
-            None => Presence::Absent,
+            None => (Presence::Absent, Columns::UNKNOWN),
         }
     }
 
     /// A copy is being made. Returns the one that has to go for it.
-    pub fn insert(&mut self, id: StatementId) -> Option<StatementId> {
+    pub fn insert(&mut self, id: StatementId, changes: u32) -> Option<StatementId> {
         self.clock += 1;
         let evicted = if self.table.len() >= COPIES_MAX && !self.table.contains_key(&id) {
             let oldest = self.table.iter().min_by_key(|(_, copy)| (!copy.stale, copy.used));
@@ -81,8 +85,20 @@ impl Copies {
         if let Some(evicted) = evicted {
             self.table.remove(&evicted);
         }
-        self.table.insert(id, Copy { used: self.clock, stale: false });
+        self.table.insert(id, Copy { used: self.clock, stale: false, columns: Columns::UNKNOWN, changes });
         evicted
+    }
+
+    /// Whether a change of the statement's columns was seen since its copy was made.
+    pub fn is_older(&self, id: StatementId, changes: u32) -> bool {
+        self.table.get(&id).is_some_and(|copy| copy.changes != changes)
+    }
+
+    /// The server said which columns the copy has.
+    pub fn learn(&mut self, id: StatementId, columns: Columns) {
+        if let Some(copy) = self.table.get_mut(&id) {
+            copy.columns = columns;
+        }
     }
 
     /// The copy is being closed.
@@ -93,7 +109,10 @@ impl Copies {
     /// Whether there is such a copy is not known any more, or it is of no use.
     pub fn distrust(&mut self, id: StatementId) {
         let used = self.clock;
-        self.table.entry(id).or_insert(Copy { used, stale: true }).stale = true;
+        self.table
+            .entry(id)
+            .or_insert(Copy { used, stale: true, columns: Columns::UNKNOWN, changes: 0 })
+            .stale = true;
     }
 
     pub fn distrust_all(&mut self) {
@@ -111,35 +130,44 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn presence(copies: &mut Copies, id: u64) -> Presence {
+        copies.find(StatementId(id)).0
+    }
+
     #[test]
     fn the_least_recently_used_copy_makes_room() {
         let mut copies = Copies::default();
         let most = COPIES_MAX as u64;
-        assert!((0..most).all(|id| copies.insert(StatementId(id)).is_none()));
-        assert_eq!(copies.find(StatementId(0)), Presence::Ready);
-        assert_eq!(copies.insert(StatementId(most)), Some(StatementId(1)));
-        assert_eq!(copies.find(StatementId(1)), Presence::Absent);
+        assert!((0..most).all(|id| copies.insert(StatementId(id), 0).is_none()));
+        assert_eq!(presence(&mut copies, 0), Presence::Ready);
+        assert_eq!(copies.insert(StatementId(most), 0), Some(StatementId(1)));
+        assert_eq!(presence(&mut copies, 1), Presence::Absent);
         // One that is of no use goes first.
         copies.distrust(StatementId(most));
-        assert_eq!(copies.insert(StatementId(most + 1)), Some(StatementId(most)));
+        assert_eq!(copies.insert(StatementId(most + 1), 0), Some(StatementId(most)));
         // Replacing one needs no room.
-        assert_eq!(copies.insert(StatementId(0)), None);
+        assert_eq!(copies.insert(StatementId(0), 0), None);
         assert_eq!(copies.len(), COPIES_MAX);
     }
 
     #[test]
     fn a_distrusted_copy_has_to_be_made_anew() {
         let mut copies = Copies::default();
-        copies.insert(StatementId(1));
-        copies.insert(StatementId(2));
+        copies.insert(StatementId(1), 0);
+        copies.insert(StatementId(2), 0);
         copies.distrust(StatementId(1));
         copies.distrust(StatementId(3));
-        let found = [1, 2, 3, 4].map(|id| copies.find(StatementId(id)));
+        copies.learn(StatementId(1), Columns::NONE);
+        let found = [1, 2, 3, 4].map(|id| presence(&mut copies, id));
         assert_eq!(found, [Presence::Stale, Presence::Ready, Presence::Stale, Presence::Absent]);
-        copies.insert(StatementId(1));
-        assert_eq!(copies.find(StatementId(1)), Presence::Ready);
+        copies.insert(StatementId(1), 0);
+        // It may have other columns.
+        assert_eq!(copies.find(StatementId(1)), (Presence::Ready, Columns::UNKNOWN));
+        copies.learn(StatementId(1), Columns::NONE);
+        assert_eq!(copies.find(StatementId(1)), (Presence::Ready, Columns::NONE));
+        assert!(copies.is_older(StatementId(1), 1) && !copies.is_older(StatementId(1), 0));
         copies.distrust_all();
-        assert_eq!(copies.find(StatementId(2)), Presence::Stale);
+        assert_eq!(presence(&mut copies, 2), Presence::Stale);
         assert!(copies.remove(StatementId(2)) && !copies.remove(StatementId(2)));
         copies.clear();
         assert!(copies.is_empty());
@@ -151,12 +179,12 @@ mod tests {
             let mut copies = Copies::default();
             for (id, used) in ids {
                 let id = StatementId(id);
-                if copies.find(id) == Presence::Absent || !used {
-                    let evicted = copies.insert(id);
+                if copies.find(id).0 == Presence::Absent || !used {
+                    let evicted = copies.insert(id, 0);
                     prop_assert!(evicted != Some(id));
                 }
                 prop_assert!(copies.len() <= COPIES_MAX);
-                prop_assert_eq!(copies.find(id), Presence::Ready);
+                prop_assert_eq!(copies.find(id).0, Presence::Ready);
             }
         }
     }

@@ -90,6 +90,15 @@ pub fn encode_close(name: &[u8], out: &mut BytesMut) {
     out.put_u8(0);
 }
 
+/// Appends a Describe of a prepared statement.
+pub fn encode_describe(name: &[u8], out: &mut BytesMut) {
+    let body_bytes = (name.len() + 2) as u32;
+    out.extend_from_slice(&Header { tag: tag::DESCRIBE, body_bytes }.encode());
+    out.put_u8(b'S');
+    out.extend_from_slice(name);
+    out.put_u8(0);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -127,7 +136,7 @@ mod tests {
     fn names_are_found_and_replaced() {
         assert_eq!(renamed(&bind(b"p", b"mine"), 7), bind(b"p", b"hp_7"));
         assert_eq!(renamed(&bind(b"", b"a"), 12345), bind(b"", b"hp_12345"));
-        let mut messages: [BytesMut; 5] = Default::default();
+        let mut messages: [BytesMut; 6] = Default::default();
         Describe { target: Target::Statement, name: b"mine" }.encode(&mut messages[0]).expect("no NUL");
         Describe { target: Target::Statement, name: b"hp_1" }.encode(&mut messages[1]).expect("no NUL");
         assert_eq!(renamed(&messages[0], 1), messages[1]);
@@ -136,6 +145,8 @@ mod tests {
         Close { target: Target::Statement, name: b"hp_3" }.encode(&mut messages[3]).expect("no NUL");
         encode_close(b"hp_3", &mut messages[4]);
         assert_eq!(messages[3], messages[4]);
+        encode_describe(b"hp_1", &mut messages[5]);
+        assert_eq!(messages[5], messages[1]);
     }
 
     #[test]

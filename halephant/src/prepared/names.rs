@@ -1,5 +1,6 @@
 //! One client's names for its prepared statements, and its unnamed statement.
 
+use super::columns::Columns;
 use super::statement::Meaning;
 use super::store::{Held, Store};
 use std::collections::HashMap;
@@ -22,6 +23,8 @@ pub struct Named {
     pub has_effects: bool,
     /// ParseComplete was ours, and an error came behind it: PostgreSQL itself may have refused the Parse.
     pub tentative: bool,
+    /// The columns that the client goes by: those it was told, or those of its own Parse.
+    pub told: Columns,
 }
 
 #[derive(Debug)]
@@ -121,7 +124,7 @@ mod tests {
 
     fn named(store: &Arc<Store>, text: &[u8]) -> Named {
         let held = store.intern(text, &Meaning::default()).expect("no limit");
-        Named { held, has_effects: false, tentative: false }
+        Named { held, has_effects: false, tentative: false, told: Columns::UNKNOWN }
     }
 
     #[test]

@@ -15,6 +15,8 @@ pub enum Change {
     Copied(StatementId),
     /// Our own Close of a copy.
     Dropped(StatementId),
+    /// Our own Describe of a copy, and the name whose client goes by the columns from now on.
+    Described { id: StatementId, name: Option<Box<[u8]>> },
     /// Our own message, about nothing that is kept.
     Own,
     /// A Parse of the client's that makes a copy and gives it a name.
@@ -26,7 +28,7 @@ pub enum Change {
 impl Change {
     /// The answer is for nobody.
     fn is_own(&self) -> bool {
-        matches!(self, Self::Copied(_) | Self::Dropped(_) | Self::Own)
+        matches!(self, Self::Copied(_) | Self::Dropped(_) | Self::Described { .. } | Self::Own)
     }
 }
 
@@ -67,6 +69,27 @@ impl Pending {
         self.queue.front().is_some_and(|next| next.position == position && next.change.is_own())
     }
 
+    /// The message at `position`, if it is our own Describe.
+    #[inline]
+    pub fn described(&self, position: u64) -> Option<(StatementId, Option<&[u8]>)> {
+        match self.queue.front() {
+            Some(Outstanding { position: next, change: Change::Described { id, name }, .. })
+                if *next == position =>
+            {
+                Some((*id, name.as_deref()))
+            }
+            _ => None,
+        }
+    }
+
+    /// The name whose client is being told the columns of the statement's copy, if they are not known yet.
+    pub fn describes(&self, id: StatementId) -> Option<Option<&[u8]>> {
+        self.queue.iter().rev().find_map(|entry| match &entry.change {
+            Change::Described { id: other, name } if *other == id => Some(name.as_deref()),
+            _ => None,
+        })
+    }
+
     /// Whether anything of our own is outstanding.
     pub fn has_own(&self) -> bool {
         self.queue.iter().any(|entry| entry.change.is_own())
@@ -96,7 +119,10 @@ impl Pending {
     /// Whether an earlier batch, which may yet fail, makes or drops a copy of the statement.
     pub fn is_copy_unsettled(&self, id: StatementId) -> bool {
         self.earlier().any(|change| match change {
-            Change::Copied(other) | Change::Dropped(other) | Change::Named { id: other, .. } => *other == id,
+            Change::Copied(other)
+            | Change::Dropped(other)
+            | Change::Named { id: other, .. }
+            | Change::Described { id: other, .. } => *other == id,
             _ => false,
         })
     }
@@ -150,6 +176,23 @@ mod tests {
         assert!(!pending.is_name_unsettled(b"t") && !pending.is_copy_unsettled(StatementId(8)));
         pending.answered(0);
         assert!(!pending.is_name_unsettled(b"s"));
+    }
+
+    #[test]
+    fn a_describe_of_ours_is_known_by_its_position_and_its_statement() {
+        let mut pending = Pending::default();
+        let id = StatementId(1);
+        pending.push(2, Change::Copied(id));
+        pending.push(3, Change::Described { id, name: Some(b"s"[..].into()) });
+        assert_eq!((pending.described(2), pending.described(3)), (None, None));
+        assert_eq!((pending.describes(id), pending.describes(StatementId(2))), (Some(Some(&b"s"[..])), None));
+        pending.answered(2);
+        assert_eq!(pending.described(3), Some((id, Some(&b"s"[..]))));
+        assert!(pending.is_own(3) && !pending.is_copy_unsettled(id));
+        pending.end_batch();
+        assert!(pending.is_copy_unsettled(id));
+        pending.answered(3);
+        assert_eq!(pending.describes(id), None);
     }
 
     proptest! {

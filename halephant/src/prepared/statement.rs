@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io::Write as _;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// What every canonical name begins with.
 pub const NAME_PREFIX: &[u8] = b"hp_";
@@ -13,6 +13,12 @@ const NAME_BYTES_MAX: usize = 3 + 20;
 /// Numbers a statement for the life of the process; none is used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StatementId(pub u64);
+
+impl Default for StatementId {
+    fn default() -> Self {
+        Self::NONE
+    }
+}
 
 impl StatementId {
     /// Not the number of any statement: its name is one that no server connection has.
@@ -114,12 +120,23 @@ pub struct Statement {
     pub definition: Box<[u8]>,
     pub meaning: Meaning,
     pub(super) hash: u64,
+    /// Counts how often its columns were seen to have changed: a copy that is older may be outdated.
+    pub(super) changes: AtomicU32,
 }
 
 impl Statement {
     /// The query's text.
     pub fn query(&self) -> &[u8] {
         self.definition.split(|&byte| byte == 0).next().unwrap_or_default()
+    }
+
+    pub fn changes(&self) -> u32 {
+        self.changes.load(Ordering::Relaxed)
+    }
+
+    /// PostgreSQL says that its columns are not what they were.
+    pub fn changed(&self) {
+        self.changes.fetch_add(1, Ordering::Relaxed);
     }
 }
 

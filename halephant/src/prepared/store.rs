@@ -5,7 +5,7 @@ use super::statement::{Meaning, Statement, StatementId};
 use hashbrown::HashTable;
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Statements that are kept without a client that has a name for them, and their bytes.
@@ -211,8 +211,13 @@ impl Inner {
     fn insert(&mut self, hash: u64, definition: &[u8], meaning: &Meaning) -> Arc<Statement> {
         self.ids += 1;
         let id = StatementId(self.ids);
-        let statement =
-            Arc::new(Statement { id, definition: definition.into(), meaning: meaning.clone(), hash });
+        let statement = Arc::new(Statement {
+            id,
+            definition: definition.into(),
+            meaning: meaning.clone(),
+            hash,
+            changes: AtomicU32::new(0),
+        });
         self.bytes += bytes(&statement);
         let entry = Entry { statement: Arc::clone(&statement), holders: 1, since: 0 };
         self.table.insert_unique(hash, entry, |entry| entry.statement.hash);

@@ -4,12 +4,14 @@
 //! What the server would refuse goes to the server, in a form that it refuses in the same words: so every error has its
 //! place, and the transaction fails as it should.
 
+mod columns;
 mod copy;
 mod parse;
 mod settle;
 mod statements;
 mod unnamed;
 
+pub(super) use columns::DESCRIPTION_BYTES_MAX;
 pub(super) use statements::{Mentioned, Shape, Statements};
 
 use super::output::Output;
@@ -56,7 +58,11 @@ impl Relay<'_> {
                 self.state.statements.unnamed.synced(&self.state.tracker);
                 Passage::AsIs
             }
-            tag::EXECUTE | tag::FLUSH => Passage::AsIs,
+            tag::EXECUTE => Passage::AsIs,
+            tag::FLUSH => {
+                self.state.statements.shape.flushed = true;
+                Passage::AsIs
+            }
             tag::QUERY if !self.state.tracker.is_skipping() => self.query(header, output),
             _ => {
                 self.state.statements.shape.once = true;
@@ -126,11 +132,12 @@ impl Relay<'_> {
             && !self.client.statements.meaning.is_unsettled()
             && self.client.read_under == self.client.wanted
             && named.held.meaning == self.client.statements.meaning;
+        let told = named.told;
         let (id, has_effects) = if same { (named.held.id, named.has_effects) } else { self.read_anew(name) };
         match self.lease.connection().copies.find(id) {
-            Presence::Ready if self.state.statements.pending.is_empty() => {}
-            presence => {
-                if let Some(passage) = self.make_copy(name, id, presence, output) {
+            (Presence::Ready, columns) if columns == told && self.state.statements.pending.is_empty() => {}
+            found => {
+                if let Some(passage) = self.fit_copy(header, name, (id, told), found, output) {
                     return passage;
                 }
             }

@@ -10,7 +10,7 @@ use super::{Relay, block, deny, read_only};
 use crate::notify;
 use bytes::BytesMut;
 use halephant_protocol::SqlState;
-use halephant_protocol::backend::{self, ErrorReport};
+use halephant_protocol::backend::{self, ErrorReport, Routine};
 use halephant_protocol::frame::{HEADER_BYTES, Header};
 use halephant_protocol::frontend::{Bind, Execute, Parse, Query, tag};
 use halephant_protocol::list::ValuesBuf;
@@ -29,6 +29,8 @@ pub(super) enum Reason {
     Listen(notify::Refusal),
     /// It would keep its client on the server connection.
     Pin(PinReason),
+    /// The rows would have other columns than the client was told.
+    Columns,
     /// The client has a prepared statement of this name.
     Taken(Box<[u8]>),
 }
@@ -40,6 +42,10 @@ impl Reason {
             Self::Block => block::transaction_report(),
             Self::Listen(refusal) => listen_report(refusal),
             Self::Pin(reason) => deny::report(*reason),
+            Self::Columns => {
+                ErrorReport::error(SqlState::FEATURE_NOT_SUPPORTED, "cached plan must not change result type")
+                    .routine(Routine::RevalidateCachedQuery)
+            }
             Self::Taken(name) => ErrorReport::error(
                 SqlState::DUPLICATE_PREPARED_STATEMENT,
                 format!("prepared statement \"{}\" already exists", String::from_utf8_lossy(name)),
@@ -102,9 +108,14 @@ impl Relay<'_> {
 
     /// The message whose header the output is at is refused, however long it is.
     pub(super) fn refuse_long(&mut self, header: Header, reason: Reason, output: &mut Output<'_>) {
-        self.state.refused.get_or_insert_default().dropping = Some((header.tag, reason));
+        self.drop_refused(header.tag, reason);
         self.client.body_left = header.body_bytes;
         output.leave_out(HEADER_BYTES);
+    }
+
+    /// The body of a refused message of this type is about to come, and is dropped.
+    pub(super) fn drop_refused(&mut self, tag: u8, reason: Reason) {
+        self.state.refused.get_or_insert_default().dropping = Some((tag, reason));
     }
 
     /// Takes the next bytes of a message's body: on to the server, or away if it is refused. What stands for a refused one goes

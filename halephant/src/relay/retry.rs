@@ -12,6 +12,7 @@ use crate::prepared::StatementId;
 use bytes::{BufMut, BytesMut};
 use halephant_protocol::backend::{self, ErrorFields, TransactionStatus, field};
 use halephant_protocol::frame::{HEADER_BYTES, Header};
+use halephant_protocol::frontend::{Sync, tag};
 use std::sync::atomic::Ordering;
 
 /// Longest batch that is kept to be sent again.
@@ -70,8 +71,11 @@ impl Relay<'_> {
         let shape = self.state.statements.shape;
         let whole = to == input.len() && self.client.body_left == 0 && to <= BATCH_BYTES_MAX;
         let one = shape.binds <= 1 && shape.describes && !shape.once;
-        let synced = self.state.tracker.owed() == 1 && !self.state.tracker.needs_sync();
-        if whole && one && synced && !self.state.statements.mentioned.is_empty() {
+        let tracker = &self.state.tracker;
+        let synced = tracker.owed() == 1 && !tracker.needs_sync();
+        // Nothing of it has run, should it fail for a copy: a Sync of ours may end it.
+        let flushed = tracker.owed() == 0 && tracker.commits_at_sync() && shape.flushed;
+        if whole && one && (synced || flushed) && !self.state.statements.mentioned.is_empty() {
             self.state.retry.batch = input.get(shape.answered_bytes..).map(Box::from);
         }
     }
@@ -150,6 +154,10 @@ impl Relay<'_> {
     /// The copy that an error is about; where that is not known, all of the connection's.
     fn distrust_mentioned(&mut self) {
         let failed = self.failed_mention().map(|failed| failed.id);
+        let named = self.failed_mention().and_then(|failed| self.client.statements.find(failed.name()));
+        if let Some(named) = named.filter(|named| Some(named.held.id) == failed) {
+            named.held.changed();
+        }
         let copies = &mut self.lease.connection().copies;
         match failed {
             Some(id) => copies.distrust(id),
@@ -165,6 +173,9 @@ impl Relay<'_> {
 
     /// A diverted message was tracked: when it ended the failed batch, that is sent again.
     pub(super) fn end_retry(&mut self, header: Header) {
+        if header.tag == backend::tag::ERROR_RESPONSE && self.state.retry.underway {
+            self.sync_failed();
+        }
         if header.tag != backend::tag::READY_FOR_QUERY {
             return;
         }
@@ -176,6 +187,15 @@ impl Relay<'_> {
             self.state.retry.second = true;
             self.state.began = false;
             self.client.statements.store().counts().retried.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// The failed batch has no Sync, and the client, who wants answers first, sends none.
+    fn sync_failed(&mut self) {
+        if self.state.tracker.is_skipping() {
+            Sync.encode(&mut self.state.to_server);
+            self.state.statements.pending.end_batch();
+            self.track_client(tag::SYNC);
         }
     }
 

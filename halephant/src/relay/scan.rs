@@ -2,6 +2,7 @@
 
 use super::deny::Verdict;
 use super::output::Output;
+use super::prepare::DESCRIPTION_BYTES_MAX;
 use super::prepare::Passage;
 use super::track::ServerEvent;
 use super::{Relay, RelayEnd};
@@ -112,7 +113,14 @@ impl Relay<'_> {
             };
             let swallowing = self.is_swallowing();
             let wanted = if swallowing { header.body_bytes } else { self.prefix_bytes(header) };
-            if wanted > OWN_BODY_BYTES_MAX {
+            let most = if header.tag == backend::tag::ROW_DESCRIPTION
+                || header.tag == backend::tag::PARAMETER_DESCRIPTION
+            {
+                DESCRIPTION_BYTES_MAX
+            } else {
+                OWN_BODY_BYTES_MAX
+            };
+            if wanted > most {
                 scan.end = Some(RelayEnd::ServerViolation);
                 return scan;
             }
@@ -143,6 +151,10 @@ impl Relay<'_> {
                 None
             } else if swallowing {
                 let end = self.swallow(header, body);
+                self.put_instead(input, &mut scan, header, &[]);
+                end
+            } else if self.is_own_description(header, body) {
+                let end = self.server_message(header, body);
                 self.put_instead(input, &mut scan, header, &[]);
                 end
             } else {
@@ -235,7 +247,10 @@ impl Relay<'_> {
                 0 => self.canonical_error_bytes(header).max(header.body_bytes.min(SEVERITY_BYTES)),
                 whole => whole,
             },
-            backend::tag::PARAMETER_DESCRIPTION => self.described_bytes(header),
+            backend::tag::PARAMETER_DESCRIPTION => {
+                self.described_bytes(header).max(self.description_bytes(header))
+            }
+            backend::tag::ROW_DESCRIPTION => self.description_bytes(header),
             backend::tag::NOTIFICATION_RESPONSE => self.notification_bytes(header),
             backend::tag::COMMAND_COMPLETE if self.awaits_command() || self.listens_for_command() => {
                 header.body_bytes.min(COMMAND_TAG_BYTES)

@@ -2,7 +2,7 @@
 
 use super::Passage;
 use crate::prepared::message;
-use crate::prepared::{Change, Presence, StatementId};
+use crate::prepared::{Change, Presence, Statement, StatementId};
 use crate::relay::Relay;
 use crate::relay::output::Output;
 use halephant_protocol::frontend::tag;
@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 impl Relay<'_> {
-    /// Puts a Parse in front of what is about to use the statement, unless the copy is there by now.
+    /// Puts a Parse in front of what is about to use the statement.
     pub(super) fn make_copy(
         &mut self,
         name: &[u8],
@@ -18,22 +18,12 @@ impl Relay<'_> {
         presence: Presence,
         output: &mut Output<'_>,
     ) -> Option<Passage> {
-        if self.state.tracker.has_lost_count() {
-            // The answer to what is put in could not be told from the client's. Where there is no copy, the server says so.
-            return None;
-        }
-        if self.state.statements.pending.is_copy_unsettled(id) {
-            return Some(self.wait(output));
-        }
-        if presence == Presence::Ready {
-            return None;
-        }
         let statement = Arc::clone(self.client.statements.find(name)?.held.statement());
         if !output.has_room(statement.definition.len()) {
             self.state.statements.full = true;
             return Some(Passage::Wait);
         }
-        self.drop_copy_for(id, presence, output);
+        self.drop_copy_for(&statement, presence, output);
         message::encode_parse(id.name().as_bytes(), &statement.definition, output.put_in());
         self.sent_own(tag::PARSE, Change::Copied(id));
         self.count_copy();
@@ -41,8 +31,14 @@ impl Relay<'_> {
     }
 
     /// Makes room for a copy: a stale one of the same statement is closed, or the one that was not used for longest.
-    pub(super) fn drop_copy_for(&mut self, id: StatementId, presence: Presence, output: &mut Output<'_>) {
-        let evicted = self.lease.connection().copies.insert(id);
+    pub(super) fn drop_copy_for(
+        &mut self,
+        statement: &Statement,
+        presence: Presence,
+        output: &mut Output<'_>,
+    ) {
+        let id = statement.id;
+        let evicted = self.lease.connection().copies.insert(id, statement.changes());
         if presence != Presence::Absent {
             message::encode_close(id.name().as_bytes(), output.put_in());
             self.sent_own(tag::CLOSE, Change::Dropped(id));

@@ -2,7 +2,7 @@
 
 use super::Passage;
 use crate::prepared::message;
-use crate::prepared::{Change, Held, Named, Presence};
+use crate::prepared::{Change, Columns, Held, Named, Presence};
 use crate::relay::output::Output;
 use crate::relay::own_names::NOTHING;
 use crate::relay::pin::PinReason;
@@ -86,7 +86,11 @@ impl Relay<'_> {
         if self.state.statements.pending.is_copy_unsettled(id) {
             return self.wait(output);
         }
-        let presence = self.lease.connection().copies.find(id);
+        let copies = &mut self.lease.connection().copies;
+        let (mut presence, _) = copies.find(id);
+        if presence == Presence::Ready && copies.is_older(id, named.changes()) {
+            presence = Presence::Stale;
+        }
         let message = output.rest();
         let quiet = self.state.tracker.is_quiet() && self.state.tracker.status() != TransactionStatus::Failed;
         if presence == Presence::Ready && quiet {
@@ -104,13 +108,15 @@ impl Relay<'_> {
                 return Passage::Wait;
             }
             self.state.statements.shape.once = true;
-            self.drop_copy_for(id, presence, output);
+            self.drop_copy_for(&named, presence, output);
             message::encode_parse(id.name().as_bytes(), definition, output.put_in());
             self.trace_client(header, message);
             self.sent_own(tag::PARSE, Change::Named { name: name.into(), id });
+            self.describe_copy(id, Some(name), output);
             self.count_copy();
         }
-        self.client.statements.insert(name, Named { held: named, has_effects, tentative: false });
+        let told = Columns::UNKNOWN;
+        self.client.statements.insert(name, Named { held: named, has_effects, tentative: false, told });
         Passage::Replaced(header.frame_bytes())
     }
 

@@ -36,7 +36,9 @@ impl Relay<'_> {
         for change in self.state.statements.pending.failed(to) {
             let copies = &mut self.lease.connection().copies;
             match change {
-                Change::Copied(id) | Change::Dropped(id) => copies.distrust(id),
+                Change::Copied(id) | Change::Dropped(id) | Change::Described { id, .. } => {
+                    copies.distrust(id);
+                }
                 Change::Own => {}
                 Change::Named { name, id } => {
                     copies.distrust(id);

@@ -28,6 +28,8 @@ pub(in crate::relay) struct Statements {
     /// Bind and Describe messages since the server last had answered everything.
     pub(in crate::relay) mentioned: Vec<Mentioned>,
     pub(in crate::relay) shape: Shape,
+    /// A copy that was made to see which columns it has.
+    pub(super) renewed: StatementId,
 }
 
 /// What is known about the messages of one walk, which may be a whole batch.
@@ -36,6 +38,8 @@ pub(in crate::relay) struct Shape {
     pub(in crate::relay) binds: u32,
     /// The client is told by them which columns there are.
     pub(in crate::relay) describes: bool,
+    /// Its last message is a Flush.
+    pub(in crate::relay) flushed: bool,
     /// There is something in it that must not be sent twice.
     pub(in crate::relay) once: bool,
     /// So much at its beginning was answered without the server.

@@ -56,6 +56,35 @@ async def prepared():
         async with pool.acquire() as connection:
             statement = await connection.prepare("SELECT $1::int8 * 2")
             assert [await statement.fetchval(n) for n in range(20)] == [2 * n for n in range(20)]
+    await columns()
+
+
+async def columns():
+    connection, *holders = [await asyncpg.connect() for _ in range(3)]
+    table = f'"{WHO}_grows"'
+    await connection.execute(f"CREATE TABLE {table} (a int); INSERT INTO {table} VALUES (1)")
+    select, expected = f"SELECT * FROM {table}", [1]
+    for n, (kind, value) in enumerate([("text", "x"), ("int8", 2**40), ("bool", True), ("int[]", [1, 2])]):
+        held = []
+        for holder in holders:
+            for _ in range(7):
+                assert list(await connection.fetchrow(select)) == expected
+            # Keeps a server connection, so that it is not the same ones that are at hand from then on.
+            held.append(holder.transaction())
+            await held[-1].start()
+        for transaction in held:
+            await transaction.rollback()
+        await holders[0].execute(f"ALTER TABLE {table} ADD COLUMN b{n} {kind}")
+        await holders[0].execute(f"UPDATE {table} SET b{n} = $1", value)
+        await holders[0].execute(f"ALTER TABLE {table} ALTER COLUMN a TYPE {'text' if n % 2 == 0 else 'int USING a::int'}")
+        expected = ["1" if n % 2 == 0 else 1, *expected[1:], value]
+        # It is told that its statement is outdated, and prepares another.
+        for _ in range(3):
+            assert list(await connection.fetchrow(select)) == expected
+            rows = await connection.fetch(f"UPDATE {table} SET a = a RETURNING *")
+            assert [list(row) for row in rows] == [expected], rows
+    for connection in (connection, *holders):
+        await connection.close()
 
 
 async def batches():

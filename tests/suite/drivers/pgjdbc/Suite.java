@@ -143,6 +143,35 @@ public class Suite {
             // It has noticed, and prepares again.
             equal(one(connection, "SELECT ?::int * 2", 21), "42");
         }
+        columns();
+    }
+
+    static void columns() throws Exception {
+        try (Connection connection = connect(); Connection other = connect(); Connection holder = connect()) {
+            String table = "\"" + WHO + "_grows\"";
+            run(connection, "CREATE TABLE " + table + " (a int); INSERT INTO " + table + " VALUES (7)");
+            holder.setAutoCommit(false);
+            String sql = "SELECT * FROM " + table + " WHERE a::text <> ?";
+            try (PreparedStatement statement = connection.prepareStatement(sql)) {
+                statement.setString(1, "");
+                for (int change = 0; change < 4; change++) {
+                    for (int round = 0; round < 20; round++) {
+                        // Another server connection is at hand, now and then.
+                        if (round % 8 == 0) one(holder, "SELECT 1");
+                        if (round % 8 == 4) holder.commit();
+                        try (ResultSet row = statement.executeQuery()) {
+                            equal(row.next(), true);
+                            equal(row.getObject(1), change % 2 == 0 ? (Object) 7 : "7");
+                            equal(row.getMetaData().getColumnCount(), change + 1);
+                            for (int column = 1; column <= change; column++) equal(row.getLong(1 + column), 1L << column);
+                        }
+                    }
+                    holder.commit();
+                    run(other, "ALTER TABLE " + table + " ADD COLUMN b" + change + " int8 DEFAULT " + (2L << change)
+                        + ", ALTER COLUMN a TYPE " + (change % 2 == 0 ? "text" : "int USING a::int"));
+                }
+            }
+        }
     }
 
     static void batches() throws Exception {
