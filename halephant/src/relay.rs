@@ -6,6 +6,7 @@
 mod begin;
 mod block;
 pub mod clock;
+mod deadline;
 mod deny;
 mod inspect;
 mod join;
@@ -128,6 +129,8 @@ pub enum RelayEnd {
     Transaction,
     /// The client did one thing for longer than its pool allows.
     TimedOut(Phase),
+    /// The server did not answer what is ours in time.
+    Unanswered,
 }
 
 /// What keeps the relay going at a transaction boundary.
@@ -189,6 +192,9 @@ pub struct RelayState {
     terminated: bool,
     half_closed: Option<Pin<Box<Sleep>>>,
     cancelling: clock::Cancelling,
+    deadline: deadline::Deadline,
+    /// A statement_timeout may strike our own SETs.
+    pub(crate) is_hasty: bool,
     kernel: Option<Box<kernel::Kernel>>,
     prospect: kernel::Prospect,
     observation: Observation,
@@ -258,6 +264,9 @@ impl<'a> Relay<'a> {
                 return Poll::Ready(end);
             }
             if client.is_pending() && server.is_pending() && self.poll_kernel(cx).is_pending() {
+                if let Poll::Ready(end) = self.poll_deadline(cx) {
+                    return Poll::Ready(end);
+                }
                 if let Poll::Ready(end) = self.poll_clock(cx) {
                     return Poll::Ready(end);
                 }

@@ -25,6 +25,9 @@ use std::sync::Arc;
 /// Bytes that a client may send ahead while it waits for a server connection; it is not read any further then.
 const HELD_WHILE_WAITING_BYTES_MAX: usize = 64 * 1024;
 
+/// Server connections that are tried for one statement whose parameters a statement_timeout keeps from being set.
+const STRUCK_MAX: u8 = 3;
+
 /// A logged-in client.
 #[derive(Debug)]
 pub struct Session {
@@ -40,6 +43,8 @@ pub struct Session {
     /// After an error in the extended protocol: drop everything up to Sync.
     skipping: bool,
     begun: Begun,
+    /// Server connections in a row on which a statement_timeout struck our own SETs.
+    struck: u8,
 }
 
 /// Why a session ended, for its closing log line.
@@ -58,6 +63,7 @@ pub enum SessionEnd {
     IdleTimeout,
     IdleTransactionTimeout,
     QueryTimeout,
+    Unanswered,
     Shutdown,
 }
 
@@ -77,6 +83,7 @@ impl SessionEnd {
             Self::IdleTimeout => "client_idle_timeout",
             Self::IdleTransactionTimeout => "idle_transaction_timeout",
             Self::QueryTimeout => "query_timeout",
+            Self::Unanswered => "server_silent",
             Self::Shutdown => "shutdown",
         }
     }
@@ -111,6 +118,7 @@ impl Session {
             discard: 0,
             skipping: false,
             begun: Begun::Nothing,
+            struck: 0,
         }
     }
 
@@ -180,6 +188,7 @@ impl Session {
         let mid_answer = state.is_mid_answer();
         let (end, report) = match end {
             RelayEnd::Complete => {
+                self.struck = 0;
                 recover::give_back(lease);
                 return None;
             }
@@ -248,6 +257,32 @@ impl Session {
                     ErrorReport::fatal(SqlState::PROTOCOL_VIOLATION, "the server broke the protocol")
                         .detail(format!("Node {}; its connection was closed.", self.node_text(&lease)));
                 (SessionEnd::ServerViolation, Some(report))
+            }
+            RelayEnd::Unanswered => {
+                // The connection is closed, and what runs there is cancelled.
+                lease.suspect_node();
+                let after = lease.checkout_timeout();
+                if state.has_sent_nothing() {
+                    self.begun = begun;
+                    let refused = self.refuse(NoServer::Error(CheckoutError::Unanswered { after }));
+                    return refused.map(|end| (end, None));
+                }
+                let report = ending::unanswered_report(&self.node_text(&lease), after);
+                (SessionEnd::Unanswered, Some(report))
+            }
+            RelayEnd::Rejected(error)
+                if error.sqlstate == SqlState::QUERY_CANCELED
+                    && state.has_sent_nothing()
+                    && self.struck < STRUCK_MAX =>
+            {
+                self.begun = begun;
+                if !state.is_hasty {
+                    // It was the client who cancelled.
+                    return self.refuse(NoServer::Cancelled).map(|end| (end, None));
+                }
+                // The connection's last client has left the timeout there. Another one may be without it.
+                self.struck += 1;
+                return None;
             }
             RelayEnd::Rejected(error) => {
                 (SessionEnd::Rejected, Some(ErrorReport::fatal(error.sqlstate, error.message)))

@@ -19,6 +19,8 @@ pub enum CheckoutError {
     NoCapacity { pool: String, user: String, role: crate::net::Role },
     #[error("pool \"{pool}\" is paused by an order of the console (waited {})", humantime::format_duration(*after))]
     Paused { pool: String, after: Duration },
+    #[error("the server did not take the session's parameters within checkout_timeout ({})", humantime::format_duration(*after))]
+    Unanswered { after: Duration },
     #[error("the pool was closed")]
     Closed,
 }
@@ -30,6 +32,7 @@ impl CheckoutError {
             Self::Timeout { .. } | Self::Unreachable { .. } => Some("checkout_timeout"),
             Self::NoNode { .. } => Some("no_node"),
             Self::Paused { .. } => Some("paused"),
+            Self::Unanswered { .. } => Some("unanswered"),
             Self::NoCapacity { .. } => Some("no_capacity"),
             Self::Open(_) | Self::Closed => None,
         }
@@ -46,6 +49,7 @@ impl CheckoutError {
             Self::Unreachable { last, .. } => last.sqlstate(),
             Self::NoNode { .. } | Self::Paused { .. } => SqlState::CANNOT_CONNECT_NOW,
             Self::Open(error) => error.sqlstate(),
+            Self::Unanswered { .. } => SqlState::CONNECTION_FAILURE,
             Self::Closed => SqlState::ADMIN_SHUTDOWN,
         }
     }

@@ -4,7 +4,7 @@
 use super::Relay;
 use super::join::Joined;
 use super::pin::{Consequence, PinReason, Pins, consequence};
-use crate::server::apply::{encode_joined, encode_parameters};
+use crate::server::apply::{encode_joined, encode_parameters, has_short_timeout};
 use crate::sql::effect::{Discard, Effect, Value};
 use crate::sql::{self, Dialect};
 use bytes::BytesMut;
@@ -175,7 +175,8 @@ impl Relay<'_> {
         let applied = server.applied.clone();
         let wanted = self.client.wanted.clone();
         let difference = applied.difference(&wanted);
-        let joins = self.may_join(&difference);
+        self.state.is_hasty = has_short_timeout(&applied);
+        let joins = !self.state.is_hasty && self.may_join(&difference);
         let mut out = BytesMut::new();
         let encoded = match joins {
             true => encode_joined(&difference.set, &difference.reset, &mut out),

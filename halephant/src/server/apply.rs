@@ -29,7 +29,7 @@ pub fn encode_parameters(
     reset: &[&str],
     out: &mut BytesMut,
 ) -> Result<(), EncodeError> {
-    encode_changes(set, reset, out)?;
+    encode_changes(set, reset, false, out)?;
     Sync.encode(out);
     Ok(())
 }
@@ -37,15 +37,37 @@ pub fn encode_parameters(
 /// The same as a transaction, without a Sync. Returns how many commands it is.
 pub fn encode_joined(set: &[(&str, &str)], reset: &[&str], out: &mut BytesMut) -> Result<u32, EncodeError> {
     encode_statement("BEGIN", &ValuesBuf::new(), out)?;
-    let commands = encode_changes(set, reset, out)?;
+    let commands = encode_changes(set, reset, true, out)?;
     encode_statement("COMMIT", &ValuesBuf::new(), out)?;
     Ok(commands + 2)
 }
 
-/// Appends the messages, and returns how many commands they are.
+/// Whether a session has a statement_timeout that may strike statements as short as ours.
+pub fn has_short_timeout(applied: &SessionParameters) -> bool {
+    applied.value("statement_timeout").is_some_and(is_short)
+}
+
+/// Whether a statement_timeout is below a second, or none that we know how to read.
+fn is_short(timeout: &str) -> bool {
+    let timeout = timeout.trim();
+    let end = timeout.find(|c: char| !c.is_ascii_digit()).unwrap_or(timeout.len());
+    let (number, unit) = timeout.split_at(end);
+    match (number.parse::<u64>(), unit.trim()) {
+        (Ok(number), "" | "ms") => (1..1_000).contains(&number),
+        (Ok(_), "s" | "min" | "h" | "d") => false,
+        _ => true,
+    }
+}
+
+/// Appends the messages, and returns how many commands they are. `more_follow`: another one of ours is in the same transaction.
 ///
 /// Values travel as parameters, so that no quoting rule, encoding or setting of the server can change what they mean.
-fn encode_changes(set: &[(&str, &str)], reset: &[&str], out: &mut BytesMut) -> Result<u32, EncodeError> {
+fn encode_changes(
+    set: &[(&str, &str)],
+    reset: &[&str],
+    more_follow: bool,
+    out: &mut BytesMut,
+) -> Result<u32, EncodeError> {
     let mut commands = 0;
     // A role may not be allowed to change the rest, and a timeout may strike what comes behind it.
     let early = |name: &&&str| matches!(**name, "role" | "statement_timeout");
@@ -58,6 +80,7 @@ fn encode_changes(set: &[(&str, &str)], reset: &[&str], out: &mut BytesMut) -> R
         commands += 1;
     }
     if !set.is_empty() {
+        let is_hasty = set.iter().any(|&(name, value)| name == "statement_timeout" && is_short(value));
         let (late, set): (Vec<_>, Vec<_>) = set.iter().partition(|(name, _)| early(&name));
         let mut values = ValuesBuf::new();
         let mut calls = Vec::with_capacity(set.len());
@@ -65,6 +88,10 @@ fn encode_changes(set: &[(&str, &str)], reset: &[&str], out: &mut BytesMut) -> R
             values.push(Some(name.as_bytes()))?;
             values.push(Some(value.as_bytes()))?;
             calls.push(format!("pg_catalog.set_config(${}, ${}, false)", 2 * at + 1, 2 * at + 2));
+        }
+        if more_follow && is_hasty {
+            // Until the transaction ends; what was set above holds from then on.
+            calls.push("pg_catalog.set_config('statement_timeout', '0', true)".to_owned());
         }
         encode_statement(&format!("SELECT {}", calls.join(", ")), &values, out)?;
         commands += 1;
@@ -93,4 +120,19 @@ fn encode_statement(sql: &str, values: &ValuesBuf, out: &mut BytesMut) -> Result
     }
     .encode(out)?;
     Execute { portal: unnamed, rows_max: 0 }.encode(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_timeout_is_short_below_a_second() {
+        for short in ["1", "999", "1ms", " 999 ms", "500us", "0.5s", "-1", "x", ""] {
+            assert!(is_short(short), "{short:?}");
+        }
+        for long in ["0", "0ms", "1000", "1s", "30s", "1min", " 2 h", "1500ms"] {
+            assert!(!is_short(long), "{long:?}");
+        }
+    }
 }

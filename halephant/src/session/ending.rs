@@ -36,6 +36,18 @@ pub(super) fn node_lost_report(node: &str) -> ErrorReport {
     ))
 }
 
+/// For a session of which only the server knows what it has set, and does not say.
+pub(super) fn unanswered_report(node: &str, limit: Duration) -> ErrorReport {
+    ErrorReport::fatal(
+        SqlState::CONNECTION_FAILURE,
+        "terminating connection because the server does not answer",
+    )
+    .detail(format!(
+        "Node {node} did not say within checkout_timeout ({}) what the session's state is.",
+        humantime::format_duration(limit)
+    ))
+}
+
 /// For a client that did one thing for longer than its pool allows.
 pub(super) fn timed_out(phase: Phase, limit: Duration) -> (SessionEnd, Option<ErrorReport>) {
     let (end, sqlstate, message) = match phase {

@@ -1,4 +1,5 @@
-//! A listener between halephant and PostgreSQL that a test has hold things back: CancelRequests, or what the server says.
+//! A listener between halephant and PostgreSQL that a test has hold things back: CancelRequests, what the server says, or each
+//! message to it for a moment.
 //!
 //! Only sessions of [`ROLE`](crate::stage::ROLE) are held up: halephant's own probes pass.
 
@@ -17,6 +18,8 @@ use crate::stage::{DATABASE, PASSWORD, ROLE};
 const CANCEL_REQUEST: u32 = 80_877_102;
 const PACKET_BYTES_MAX: usize = 10_000;
 const LIMIT: Duration = Duration::from_secs(20);
+/// Between two messages to a server that is slow to be reached.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// Passes bytes on until it is dropped.
 #[derive(Debug)]
@@ -37,6 +40,8 @@ struct Gates {
     stopping: bool,
     /// CancelRequests wait.
     cancels: bool,
+    /// Messages to the server come one by one.
+    slow: bool,
     /// What comes behind the next message of this type waits.
     behind: Option<u8>,
     /// Who waits does so until this has changed.
@@ -96,6 +101,11 @@ impl Midway {
         self.state.gates().cancels = true;
     }
 
+    /// From now on, messages to a server come one by one, with a pause before each.
+    pub fn slow_down(&self) {
+        self.state.gates().slow = true;
+    }
+
     /// What a server says behind its next message of this type waits.
     pub fn hold_behind(&self, tag: u8) {
         self.state.gates().behind = Some(tag);
@@ -114,7 +124,7 @@ impl Midway {
     /// Lets everything pass again.
     pub fn release(&self) {
         let mut gates = self.state.gates();
-        (gates.cancels, gates.behind) = (false, None);
+        (gates.cancels, gates.slow, gates.behind) = (false, false, None);
         gates.releases += 1;
         self.state.changed.notify_all();
     }
@@ -155,17 +165,22 @@ fn carry(mut near: TcpStream, port: u16, state: &Arc<State>) -> Result<()> {
     let user = format!("user\0{ROLE}\0");
     let is_session = first.windows(user.len()).any(|part| part == user.as_bytes());
     let (mut from, mut to) = (near.try_clone()?, far.try_clone()?);
+    let of_thread = Arc::clone(state);
     std::thread::spawn(move || {
-        let copied = io::copy(&mut from, &mut to);
+        let copied = if is_session {
+            pass_messages(&mut from, &mut to, &of_thread)
+        } else {
+            io::copy(&mut from, &mut to).map(|_| ()).map_err(Into::into)
+        };
         let _ = to.shutdown(Shutdown::Write);
         copied
     });
     if is_session {
-        while let Some(tag) = pass_message(&mut far, &mut near)? {
-            let mut gates = state.gates();
-            if gates.behind == Some(tag) {
-                gates.behind = None;
-                drop(gates);
+        while let Some(message) = read_message(&mut far)? {
+            // Before it is passed on: what is asked for after that is about the next.
+            let held = state.gates().behind.take_if(|tag| *tag == message[0]).is_some();
+            near.write_all(&message)?;
+            if held {
                 // Counted as held only when there is something.
                 far.peek(&mut [0])?;
                 state.wait(state.gates());
@@ -178,17 +193,26 @@ fn carry(mut near: TcpStream, port: u16, state: &Arc<State>) -> Result<()> {
     Ok(())
 }
 
-/// The type of the message; `None`: the stream ended.
-fn pass_message(from: &mut TcpStream, to: &mut TcpStream) -> Result<Option<u8>> {
+fn pass_messages(from: &mut TcpStream, to: &mut TcpStream, state: &State) -> Result<()> {
+    while let Some(message) = read_message(from)? {
+        to.write_all(&message)?;
+        if state.gates().slow {
+            std::thread::sleep(PAUSE);
+        }
+    }
+    Ok(())
+}
+
+/// One message; `None`: the stream ended.
+fn read_message(from: &mut TcpStream) -> Result<Option<Vec<u8>>> {
     let mut header = [0; 5];
     if from.peek(&mut header[..1])? == 0 {
         return Ok(None);
     }
     from.read_exact(&mut header)?;
-    let [tag, length @ ..] = header;
+    let [_, length @ ..] = header;
     let mut message = header.to_vec();
     message.resize(usize::try_from(u32::from_be_bytes(length))? + 1, 0);
     from.read_exact(&mut message[5..])?;
-    to.write_all(&message)?;
-    Ok(Some(tag))
+    Ok(Some(message))
 }

@@ -3,7 +3,7 @@
 
 use halephant_harness::Cluster;
 use halephant_suite::message::{error, values};
-use halephant_suite::{Client, Message, Midway, encode};
+use halephant_suite::{Client, Message, Midway, Stage, encode};
 
 #[track_caller]
 fn sqlstate(answer: &[Message]) -> Option<String> {
@@ -40,5 +40,79 @@ fn a_late_query_timeout_strikes_nothing() {
         assert_eq!((values(&next), sqlstate(&next)), (vec!["next".to_owned()], None));
         let commit = client.receive_until(b'Z').expect("it is answered");
         assert_eq!(commit.last().map(|ready| ready.body.clone()), Some(b"I".to_vec()));
+    }
+}
+
+/// With one server connection in transaction mode, for which a client waits a second.
+fn narrow() -> (Midway, Stage) {
+    let change = |config: halephant_harness::ProxyConfig| {
+        config
+            .set("cluster.main.pool.app.max_connections.primary", 1)
+            .set("cluster.main.pool.app.defer_begin", true)
+            .set("server.checkout_timeout", "1s")
+    };
+    Midway::stage(Cluster::builder(), change).expect("it starts")
+}
+
+#[test]
+fn a_server_that_does_not_take_parameters_is_given_up() {
+    let (midway, stage) = narrow();
+    let mut first = stage.client().expect("it may log in");
+    let mut second = stage.client().expect("it may log in");
+    for begin in [false, true] {
+        first.query("SET work_mem = '1MB'").expect("it answers");
+        assert_eq!(first.value("SHOW work_mem").expect("what it has set is known by now"), "1MB");
+        if begin {
+            second.query("BEGIN").expect("it is answered");
+        }
+        // Is not sent before the parameters are as they should be.
+        midway.hold_behind(b'1');
+        let refused = second.query("SET my.name = 'x'").expect("the session goes on");
+        assert_eq!(sqlstate(&refused).as_deref(), Some("08006"), "{refused:?}");
+        assert_eq!(error(&refused).and_then(|it| it.field(b'S')).as_deref(), Some("ERROR"));
+        midway.release();
+        if begin {
+            assert_eq!(sqlstate(&second.query("SELECT 1").expect("it answers")).as_deref(), Some("25P02"));
+            second.query("ROLLBACK").expect("it answers");
+        }
+        assert_eq!(second.value("SELECT 'again'").expect("there is another connection"), "again");
+        assert_eq!(first.value("SHOW work_mem").expect("it answers"), "1MB");
+    }
+}
+
+/// What the client has set is not known then: going on without it would be wrong.
+#[test]
+fn a_server_that_does_not_say_what_is_set_is_given_up() {
+    let (midway, stage) = narrow();
+    let mut client = stage.client().expect("it may log in");
+    let mut other = stage.client().expect("it may log in");
+    assert_eq!(client.value("SELECT 1").expect("it answers"), "1");
+    midway.hold_behind(b'Z');
+    client.query("SET work_mem = '1MB'").expect("it has its answer");
+    let rest = client.receive_rest().expect("it ends in good order");
+    let last = rest.last().expect("it is told why");
+    assert_eq!((last.sqlstate().as_deref(), last.field(b'S').as_deref()), (Some("08006"), Some("FATAL")));
+    midway.release();
+    assert_eq!(other.value("SHOW work_mem").expect("there is another connection"), "4MB");
+}
+
+/// Every message takes longer to come than the statement may take.
+#[test]
+fn a_statement_timeout_does_not_strike_what_is_ours() {
+    let (midway, stage) = narrow();
+    let hasty = [("options", "-c statement_timeout=5ms -c work_mem=1MB")];
+    let mut hasty = Client::connect_with(&stage.transaction(), 0, &hasty).expect("it may log in");
+    let mut other = stage.client().expect("it may log in");
+    assert_eq!(other.value("SELECT 1").expect("it answers"), "1");
+    for _ in 0..3 {
+        midway.slow_down();
+        let answer = hasty.query("SELECT 1").expect("the session goes on");
+        assert!([None, Some("57014".to_owned())].contains(&sqlstate(&answer)), "{answer:?}");
+        // Its own statement is struck, all the same.
+        let struck = hasty.query("SELECT pg_sleep(10)").expect("the session goes on");
+        assert_eq!(sqlstate(&struck).as_deref(), Some("57014"));
+        assert_eq!(error(&struck).and_then(|it| it.field(b'S')).as_deref(), Some("ERROR"));
+        assert_eq!(other.value("SHOW statement_timeout").expect("it answers"), "0");
+        midway.release();
     }
 }
