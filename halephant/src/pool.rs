@@ -20,7 +20,7 @@ mod state;
 mod waiter;
 
 pub use error::CheckoutError;
-pub use lease::Lease;
+pub use lease::{Lease, OwnLogin};
 pub use state::UserIndex;
 
 use crate::net::Role;
@@ -81,6 +81,11 @@ impl Pool {
 
     pub fn cluster(&self) -> &Arc<Cluster> {
         &self.shared.cluster
+    }
+
+    /// What a connection beside the pool's needs to be opened as this user.
+    pub fn login(&self, user: UserIndex) -> OwnLogin {
+        self.shared.login(user)
     }
 
     pub fn user(&self, name: &str) -> Option<UserIndex> {

@@ -3,6 +3,7 @@
 mod begun;
 mod detached;
 mod ending;
+mod listen;
 pub mod parameters;
 mod place;
 mod recover;
@@ -11,6 +12,7 @@ pub mod welcome;
 
 use crate::cancel::{Registration, Signal};
 use crate::net::Role;
+use crate::notify;
 use crate::pool::settings::PoolMode;
 use crate::pool::{CheckoutError, Lease, Pool, UserIndex};
 use crate::relay::{self, Client, Relay, RelayEnd, Release};
@@ -95,6 +97,8 @@ enum NoServer {
     Cancelled,
     ClientClosed,
     Shutdown,
+    /// No connection listens for the client's LISTEN.
+    Listener(notify::Refusal),
 }
 
 impl Session {
@@ -307,6 +311,7 @@ impl Session {
             NoServer::Cancelled => {
                 ErrorReport::error(SqlState::QUERY_CANCELED, "canceling statement due to user request")
             }
+            NoServer::Listener(refusal) => relay::listen_report(&refusal),
             NoServer::Error(error) => {
                 tracing::warn!(
                     process_id = self.registration.process_id(),

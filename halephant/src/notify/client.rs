@@ -217,17 +217,24 @@ impl Listening {
     /// Ready once the statement that waits may be looked at again.
     pub fn poll_reserved(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(reservation) = &mut self.reservation else { return Poll::Ready(()) };
-        let result = ready!(reservation.poll(cx));
-        if let (Some(Reservation { channels, .. }), Err(_), Some(link)) =
-            (self.reservation.take(), &result, &mut self.link)
-        {
-            for channel in &channels {
-                link.reserved.remove(channel);
-                link.listener.unsubscribe(channel, &link.mailbox);
+        match ready!(reservation.poll(cx)) {
+            Ok(()) => self.reservation = None,
+            Err(refusal) => {
+                self.abandon();
+                self.refused = Some(refusal);
             }
         }
-        self.refused = result.err();
         Poll::Ready(())
+    }
+
+    /// The statement that waits will not be sent.
+    pub fn abandon(&mut self) {
+        let Some(Reservation { channels, .. }) = self.reservation.take() else { return };
+        let Some(link) = &mut self.link else { return };
+        for channel in &channels {
+            link.reserved.remove(channel);
+            link.listener.unsubscribe(channel, &link.mailbox);
+        }
     }
 
     /// A message goes to the server, which a ReadyForQuery will answer if it is `ready`; `may_commit`: it may end a

@@ -34,6 +34,19 @@ impl Slot {
     }
 }
 
+impl Shared {
+    pub(super) fn login(&self, user: UserIndex) -> OwnLogin {
+        let bounds = self.bounds();
+        let login = bounds.member(user).login();
+        OwnLogin {
+            cluster: Arc::clone(&self.cluster),
+            opener: Arc::clone(self.opener()),
+            database: login.database.to_owned(),
+            role: login.role.to_owned(),
+        }
+    }
+}
+
 impl Drop for Slot {
     fn drop(&mut self) {
         self.pool.release(self);
@@ -99,15 +112,7 @@ impl Lease {
 
     /// What a connection beside the pool's needs to be opened as the same user.
     pub fn login(&self) -> OwnLogin {
-        let pool = &self.slot.pool;
-        let bounds = pool.bounds();
-        let login = bounds.member(self.slot.user).login();
-        OwnLogin {
-            cluster: Arc::clone(&pool.cluster),
-            opener: Arc::clone(pool.opener()),
-            database: login.database.to_owned(),
-            role: login.role.to_owned(),
-        }
+        self.slot.pool.login(self.slot.user)
     }
 
     /// How long its pool's clients wait for a connection.

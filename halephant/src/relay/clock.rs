@@ -220,7 +220,8 @@ impl Relay<'_> {
         let tracker = &self.state.tracker;
         if self.state.swallowing || self.client.body_left > 0 || !tracker.awaits_client() {
             Some(Phase::Query)
-        } else if self.is_cancelling() {
+        } else if self.is_cancelling() || self.is_reserving() {
+            // Its next message may be there, and it is not the client that holds it back.
             None
         } else if tracker.status() == TransactionStatus::Idle && !tracker.needs_sync() {
             Some(Phase::Idle)

@@ -9,6 +9,7 @@ use super::pin::PinReason;
 use super::refuse::Reason;
 use super::{Client, Relay};
 use crate::notify::{Listening, Origin, Script};
+use crate::pool::OwnLogin;
 use halephant_protocol::backend::{self, NotificationResponse, TransactionStatus};
 use halephant_protocol::frame::{HEADER_BYTES, Header};
 use halephant_protocol::frontend::tag;
@@ -41,6 +42,12 @@ impl Client {
         let Self { listening: Some(listening), known, out, .. } = self else { return };
         listening.take(known.value("client_encoding"), out);
     }
+}
+
+/// The listener that clients with this login and encoding share.
+pub fn origin(login: OwnLogin, encoding: String) -> Origin {
+    let OwnLogin { cluster, opener, database, role } = login;
+    Origin { cluster, opener, database, role, encoding }
 }
 
 /// Whether messages of this type are looked into for LISTEN and UNLISTEN.
@@ -167,11 +174,8 @@ impl Relay<'_> {
         let Self { client, lease, .. } = self;
         let encoding = client.encoding().unwrap_or_default().to_owned();
         let Some(listening) = client.listening.as_deref_mut() else { return true };
-        let reserved = listening.reserve(script, lease.checkout_timeout(), || {
-            let login = lease.login();
-            let (database, role) = (login.database, login.role);
-            Origin { cluster: login.cluster, opener: login.opener, database, role, encoding }
-        });
+        let wait = lease.checkout_timeout();
+        let reserved = listening.reserve(script, wait, || origin(lease.login(), encoding));
         match reserved {
             Ok(at_once) => at_once,
             Err(refusal) => {
@@ -190,6 +194,11 @@ impl Relay<'_> {
         let settled = self.client.listening.as_ref().and_then(|listening| listening.encoding());
         let same = own == self.client.known.value("server_encoding");
         settled.is_none_or(|settled| own == Some(settled)) && (same || name.len() <= CONVERTED_NAME_BYTES_MAX)
+    }
+
+    /// A message of the client's waits for the listener.
+    pub(super) fn is_reserving(&self) -> bool {
+        self.client.listening.as_ref().is_some_and(|listening| listening.is_reserving())
     }
 
     /// Pending while a message of the client's waits for the listener.

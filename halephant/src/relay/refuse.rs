@@ -54,7 +54,8 @@ impl Reason {
     }
 }
 
-fn listen_report(refusal: &notify::Refusal) -> ErrorReport {
+/// For a LISTEN that is not sent.
+pub fn listen_report(refusal: &notify::Refusal) -> ErrorReport {
     use notify::Refusal::{Listener, Timeout, TooMany};
     let (sqlstate, hint) = match refusal {
         TooMany => {

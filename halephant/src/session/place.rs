@@ -56,6 +56,7 @@ impl Session {
 
     /// Waits for a server connection; a client that leaves or cancels meanwhile leaves the queue.
     pub(super) async fn find_server(&mut self) -> Result<Lease, NoServer> {
+        self.reserve_channels().await?;
         let (pool, user, access, asked) = (Arc::clone(&self.pool), self.user, self.access, self.asked());
         let wanted = self.client.wanted.clone();
         let place = || access.role(&wanted, asked, || pool.cluster().has(Role::Replica));
@@ -103,7 +104,11 @@ impl Session {
 }
 
 /// Why a client does not want to wait any longer.
-fn gives_up(client: &mut Client, registration: &Registration, cx: &mut Context<'_>) -> Option<NoServer> {
+pub(super) fn gives_up(
+    client: &mut Client,
+    registration: &Registration,
+    cx: &mut Context<'_>,
+) -> Option<NoServer> {
     registration.register(cx.waker());
     if registration.has(Signal::Cancel) {
         return Some(NoServer::Cancelled);

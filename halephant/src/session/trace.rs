@@ -12,6 +12,7 @@ impl NoServer {
             Self::Cancelled => "cancelled",
             Self::ClientClosed => "client_closed",
             Self::Shutdown => "shutdown",
+            Self::Listener(_) => "listener",
         }
     }
 }

@@ -116,3 +116,41 @@ fn a_statement_timeout_does_not_strike_what_is_ours() {
         midway.release();
     }
 }
+
+/// A client whose LISTEN waits for the listener is not idle, and holds up nobody where its transaction has not begun.
+#[test]
+fn a_listen_waits_for_its_listener_at_nobodys_expense() {
+    let change = |config: halephant_harness::ProxyConfig| {
+        config
+            .set("cluster.main.pool.app.max_connections.primary", 1)
+            .set("cluster.main.pool.app.listen_mode", "multiplex")
+            .set("cluster.main.pool.app.idle_transaction_timeout", "500ms")
+            .set("cluster.main.pool.app.client_idle_timeout", "1s")
+    };
+    let (midway, stage) = Midway::stage(Cluster::builder(), change).expect("it starts");
+    // Each encoding has a listener of its own.
+    for (begin, encoding) in [(false, "UTF8"), (true, "LATIN1")] {
+        let encoding = [("client_encoding", encoding)];
+        let mut waits = Client::connect_with(&stage.transaction(), 0, &encoding).expect("it may log in");
+        if begin {
+            waits.query("BEGIN; SELECT 1").expect("it answers");
+        } else {
+            assert_eq!(waits.value("SELECT 1").expect("it answers"), "1");
+        }
+        midway.hold_behind(b'R');
+        waits.send(&encode::query(&format!("LISTEN c_{begin}; COMMIT"))).expect("it reads");
+        midway.wait_until_held().expect("the listener is being connected");
+        if !begin {
+            let mut other = stage.client().expect("it may log in");
+            assert_eq!(other.value("SELECT 'other'").expect("the connection is free"), "other");
+        }
+        waits.set_limit(std::time::Duration::from_millis(1500));
+        waits.receive_or_end().expect_err("it waits, for longer than it might be idle");
+        waits.set_limit(halephant_suite::client::LIMIT);
+        midway.release();
+        let answer = waits.receive_until(b'Z').expect("it is answered");
+        assert_eq!(sqlstate(&answer), None, "{answer:?}");
+        stage.prepare(&format!("NOTIFY c_{begin}, 'here'")).expect("anybody may");
+        assert_eq!(waits.receive().expect("it listens").tag, b'A');
+    }
+}
