@@ -67,10 +67,12 @@ impl AuthError {
 /// `end_point` is what a login over TLS can be bound to (SCRAM-SHA-256-PLUS): a client that can do that and was not offered
 /// it says so, and is refused, because somebody in between took the offer away.
 ///
-/// With a mock verifier the exchange looks the same and cannot succeed.
+/// With a mock verifier the exchange looks the same and cannot succeed. The last message is appended to `out`: it leaves in one
+/// write with what comes behind it.
 pub async fn authenticate(
     stream: &mut Stream,
     buffer: &mut MessageBuffer,
+    out: &mut BytesMut,
     user: &str,
     verifier: Verifier,
     end_point: Option<&[u8]>,
@@ -96,7 +98,7 @@ pub async fn authenticate(
         ScramError::Proof => AuthError::Failed { user: user.to_owned() },
         error => AuthError::Scram(error),
     })?;
-    send(stream, &Authentication::SaslFinal { data: authenticated.server_final.as_bytes() }).await?;
+    Authentication::SaslFinal { data: authenticated.server_final.as_bytes() }.encode(out)?;
     Ok(authenticated.keys)
 }
 
@@ -157,7 +159,8 @@ mod tests {
         let (throttle, settings) = (Throttle::default(), ThrottleSettings::default());
         let candidate = Candidate { realm: Realm::Elsewhere, user, origin: Origin::Local };
         let mut admission = throttle.admit(&settings, &candidate, Instant::now()).expect("it is the first");
-        let server = authenticate(&mut stream, &mut buffer, user, verifier, None, &mut admission);
+        let mut out = BytesMut::new();
+        let server = authenticate(&mut stream, &mut buffer, &mut out, user, verifier, None, &mut admission);
         let both = async { tokio::join!(server, client) };
         let both = tokio::time::timeout(std::time::Duration::from_secs(30), both).await;
         let (result, (seen, _socket)) = both.expect("neither side waits for the other");

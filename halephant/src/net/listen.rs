@@ -3,8 +3,8 @@
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::time::Duration;
-use tokio::net::TcpStream;
 
 /// Connections that may wait for accept: a login storm of 1,000 fits; the kernel caps it at net.core.somaxconn.
 pub(super) const BACKLOG: i32 = 4096;
@@ -12,7 +12,8 @@ const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_PROBES: u32 = 6;
 
-/// Binds `count` sockets to `address`, among which the kernel spreads connections (SO_REUSEPORT). Unless the address is
+/// Binds `count` sockets to `address`, among which the kernel spreads connections (SO_REUSEPORT); what they accept has the
+/// options of [`tune`]. Unless the address is
 /// `shared` with other processes of ours, one is bound without it first, so that another program's listener on the
 /// address is an error and not a rival.
 pub fn bind(address: SocketAddr, count: usize, shared: bool) -> io::Result<Vec<std::net::TcpListener>> {
@@ -27,6 +28,8 @@ pub fn bind(address: SocketAddr, count: usize, shared: bool) -> io::Result<Vec<s
             let socket = socket(address)?;
             socket.set_reuse_port(true)?;
             socket.bind(&address.into())?;
+            // Linux hands them on to each accepted socket.
+            tune(&socket);
             socket.listen(BACKLOG)?;
             Ok(socket.into())
         })
@@ -45,12 +48,12 @@ fn socket(address: SocketAddr) -> io::Result<Socket> {
 }
 
 /// Small messages leave at once, and a peer that vanished without a word is noticed.
-pub fn tune(stream: &TcpStream) {
+pub fn tune(socket: &impl AsFd) {
     let keepalive = TcpKeepalive::new()
         .with_time(KEEPALIVE_IDLE)
         .with_interval(KEEPALIVE_INTERVAL)
         .with_retries(KEEPALIVE_PROBES);
-    let socket = SockRef::from(stream);
+    let socket = SockRef::from(socket);
     if let Err(error) = socket.set_tcp_nodelay(true).and_then(|()| socket.set_tcp_keepalive(&keepalive)) {
         tracing::debug!(%error, "socket options could not be set");
     }
@@ -65,4 +68,24 @@ pub fn raise_descriptor_limit() -> nix::Result<u64> {
         setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
     }
     Ok(hard)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn accepted_connections_have_the_options() {
+        let listeners = bind("127.0.0.1:0".parse().expect("an address"), 1, false).expect("it is free");
+        let address = listeners[0].local_addr().expect("it is bound");
+        let _client = std::net::TcpStream::connect(address).expect("it listens");
+        listeners[0].set_nonblocking(false).expect("a socket option");
+        let (accepted, _) = listeners[0].accept().expect("one has come");
+        let socket = SockRef::from(&accepted);
+        assert!(socket.tcp_nodelay().expect("a socket option"));
+        assert!(socket.keepalive().expect("a socket option"));
+        assert_eq!(socket.tcp_keepalive_time().expect("a socket option"), KEEPALIVE_IDLE);
+        assert_eq!(socket.tcp_keepalive_interval().expect("a socket option"), KEEPALIVE_INTERVAL);
+        assert_eq!(socket.tcp_keepalive_retries().expect("a socket option"), KEEPALIVE_PROBES);
+    }
 }

@@ -5,7 +5,7 @@ use super::balancer::{BalancerError, identify};
 use super::console::Admitted;
 use super::login::{LoggedIn, LoginError, log_in};
 use super::state::State;
-use crate::net::{Origin, tune};
+use crate::net::Origin;
 use crate::relay::{ClientTrace, TraceSubject};
 use crate::session::Session;
 use crate::startup::{Opening, OpeningError, StartupRequest, read_opening};
@@ -49,9 +49,6 @@ impl Refused {
 
 /// Serves one connection to its end.
 pub async fn serve(state: Arc<State>, stream: Stream, origin: Arc<Origin>) {
-    if let Stream::Tcp(stream) = &stream {
-        tune(stream);
-    }
     let began = Instant::now();
     let mut span = state.shared.tracer.root("proxy.session", None);
     // The login's future is large and short: it lives on the heap for as long as it takes.

@@ -59,7 +59,8 @@ pub async fn admit(
         Some(_) => Account::Console,
         None => Account::Unknown,
     };
-    prove::Login::new(state, open, buffer, request, account).prove().await?;
+    let mut out = BytesMut::new();
+    prove::Login::new(state, open, buffer, &mut out, request, account).prove().await?;
     let details = ClientDetails {
         origin: Arc::clone(&request.origin),
         user: request.user.clone(),
@@ -69,7 +70,6 @@ pub async fn admit(
         role: None,
     };
     let registration = state.sessions().register(request.version.has_long_secret_keys(), details)?;
-    let mut out = BytesMut::new();
     Authentication::Ok.encode(&mut out)?;
     for (name, value) in PARAMETERS {
         ParameterStatus { name: name.as_bytes(), value: value.as_bytes() }.encode(&mut out)?;

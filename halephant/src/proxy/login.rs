@@ -105,10 +105,31 @@ pub async fn log_in(
         return Ok(LoggedIn::Console(admitted?));
     }
     ticket.asks(&state.config.server, request.origin.ip())?;
+    let mut out = BytesMut::new();
+    let entered = enter(state, stream, buffer, &mut out, request, setup, ticket).await;
+    if entered.is_err()
+        && let Some(stream) = stream
+    {
+        // The proof was right; what else is wrong comes behind that.
+        let _ = stream.write_all(&out).await;
+    }
+    entered
+}
+
+/// A session for a client that proves who it is. On an error, `out` has what it is told first.
+async fn enter(
+    state: &State,
+    stream: &mut Option<Stream>,
+    buffer: &mut MessageBuffer,
+    out: &mut BytesMut,
+    request: &StartupRequest,
+    setup: &Span,
+    ticket: &mut Ticket,
+) -> Result<LoggedIn, LoginError> {
     let (served, user) = {
         let stream = stream.as_mut().ok_or_else(gone)?;
         let mut span = state.shared.tracer.child("auth", setup.reference().as_ref());
-        let authenticated = authenticate(state, stream, buffer, request).await;
+        let authenticated = authenticate(state, stream, buffer, out, request).await;
         if authenticated.is_err() {
             span.fail("authentication");
         }
@@ -139,7 +160,7 @@ pub async fn log_in(
     let mut client = Client {
         stream: stream.take().ok_or_else(gone)?,
         held: std::mem::take(buffer).into_bytes(),
-        out: BytesMut::new(),
+        out: std::mem::take(out),
         body_left: 0,
         statements: ClientStatements::new(Arc::clone(&state.shared.statements)),
         read_under: SessionParameters::default(),
@@ -192,6 +213,7 @@ async fn authenticate(
     state: &State,
     stream: &mut Stream,
     buffer: &mut MessageBuffer,
+    out: &mut BytesMut,
     request: &StartupRequest,
 ) -> Result<(Arc<Served>, UserIndex), LoginError> {
     let asked = state.served(&request.database);
@@ -201,7 +223,7 @@ async fn authenticate(
         Some((user, served)) => Account::Pool(served, *user),
         None => Account::Unknown,
     };
-    let proof = prove::Login::new(state, stream, buffer, request, account).prove().await?;
+    let proof = prove::Login::new(state, stream, buffer, out, request, account).prove().await?;
     let (user, served) = match found {
         Some(found) if asked.is_some() => found,
         _ => return Err(LoginError::UnknownDatabase(request.database.clone())),

@@ -16,6 +16,7 @@ use crate::server::{Credentials, LearnedKeys};
 use crate::startup::StartupRequest;
 use crate::tls::ClientCertificate;
 use crate::wire::{MessageBuffer, Stream};
+use bytes::BytesMut;
 use halephant_protocol::scram::{ClientKeys, Verifier};
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant, SystemTime};
@@ -40,6 +41,8 @@ pub(super) struct Login<'a> {
     state: &'a State,
     stream: &'a mut Stream,
     buffer: &'a mut MessageBuffer,
+    /// What the client is told along with its welcome.
+    out: &'a mut BytesMut,
     request: &'a StartupRequest,
     account: Account<'a>,
     /// What the password would have been compared with could not be had: a failure says nothing about the password.
@@ -58,10 +61,11 @@ impl<'a> Login<'a> {
         state: &'a State,
         stream: &'a mut Stream,
         buffer: &'a mut MessageBuffer,
+        out: &'a mut BytesMut,
         request: &'a StartupRequest,
         account: Account<'a>,
     ) -> Self {
-        Self { state, stream, buffer, request, account, unavailable: false, mock_iterations: None }
+        Self { state, stream, buffer, out, request, account, unavailable: false, mock_iterations: None }
     }
 
     /// Returns what servers may be logged in to with. Every way it comes out is counted.
@@ -257,8 +261,9 @@ impl<'a> Login<'a> {
             None => self.mock(),
         };
         let end_point = self.request.end_point();
-        let keys = auth::authenticate(self.stream, self.buffer, user, verifier.clone(), end_point, admission)
-            .await?;
+        let (stream, buffer, out) = (&mut *self.stream, &mut *self.buffer, &mut *self.out);
+        let keys =
+            auth::authenticate(stream, buffer, out, user, verifier.clone(), end_point, admission).await?;
         Ok(Credentials { keys: Some(learned(&verifier, keys)), ..Credentials::default() })
     }
 

@@ -147,8 +147,7 @@ impl ServerConnection {
     /// Removes every trace of the last client from the session.
     pub async fn reset(&mut self) -> Result<(), QueryError> {
         // A statement_timeout that ends in the last moment of a statement may strike the next one: that one is to be ours.
-        self.command("SET statement_timeout TO 0").await?;
-        self.command("DISCARD ALL").await?;
+        self.commands(&["SET statement_timeout TO 0", "DISCARD ALL"]).await?;
         self.applied = SessionParameters::default();
         self.copies.clear();
         self.dirty = false;

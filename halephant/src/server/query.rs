@@ -12,8 +12,8 @@ use std::io;
 
 /// No row, notice or error of the proxy's own statements is larger.
 const BODY_BYTES_MAX: u32 = 1 << 20;
-/// Rows that an own statement may return.
-const ROWS_MAX: usize = 1000;
+/// All rows of an own statement together.
+const ROWS_BYTES_MAX: usize = 1 << 20;
 
 #[derive(Debug, thiserror::Error)]
 pub enum QueryError {
@@ -27,8 +27,8 @@ pub enum QueryError {
     Parse(#[from] ParseError),
     #[error("the statement cannot be sent: {0}")]
     Encode(#[from] EncodeError),
-    #[error("the server returned more than {ROWS_MAX} rows")]
-    TooManyRows,
+    #[error("the server returned more than {ROWS_BYTES_MAX} bytes of rows")]
+    TooMuch,
     #[error("the server was left in a transaction")]
     NotIdle,
     #[error("the server sent more than it was asked for")]
@@ -41,9 +41,16 @@ pub type Row = Vec<Option<String>>;
 impl ServerConnection {
     /// Runs statements by the simple protocol; rows are dropped. Not cancel safe.
     pub async fn command(&mut self, sql: &str) -> Result<(), QueryError> {
+        self.commands(&[sql]).await
+    }
+
+    /// Runs each text as a Query of its own, all sent at once. Not cancel safe.
+    pub async fn commands(&mut self, texts: &[&str]) -> Result<(), QueryError> {
         let mut out = BytesMut::new();
-        Query { query: sql.as_bytes() }.encode(&mut out)?;
-        self.exchange(&out).await.map(drop)
+        for text in texts {
+            Query { query: text.as_bytes() }.encode(&mut out)?;
+        }
+        self.converse(&out, texts.len()).await.map(drop)
     }
 
     /// Runs one statement with text parameters by the extended protocol. Not cancel safe.
@@ -71,18 +78,25 @@ impl ServerConnection {
 
     /// Sends `request` and reads up to its ReadyForQuery.
     pub(super) async fn exchange(&mut self, request: &[u8]) -> Result<Vec<Row>, QueryError> {
+        self.converse(request, 1).await
+    }
+
+    /// Sends `request` and reads up to the last of its ReadyForQuery messages. The first error is told.
+    async fn converse(&mut self, request: &[u8], mut answers: usize) -> Result<Vec<Row>, QueryError> {
         self.busy = true;
         self.stream.write_all(request).await?;
         let mut buffer = MessageBuffer::default();
-        let mut rows = Vec::new();
+        let (mut rows, mut taken) = (Vec::new(), 0);
         let mut failed = None;
-        loop {
+        while answers > 0 {
             let message = buffer.read_message(&mut self.stream, BODY_BYTES_MAX).await?;
             match backend::Message::parse(message.tag, &message.body)? {
-                backend::Message::DataRow(_) if rows.len() >= ROWS_MAX => {
-                    return Err(QueryError::TooManyRows);
-                }
                 backend::Message::DataRow(row) => {
+                    // A row without columns takes room, too.
+                    taken += message.body.len() + size_of::<Row>();
+                    if taken > ROWS_BYTES_MAX {
+                        return Err(QueryError::TooMuch);
+                    }
                     let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
                     rows.push(row.columns.iter().map(|value| value.map(text)).collect());
                 }
@@ -97,7 +111,9 @@ impl ServerConnection {
                 backend::Message::ParameterStatus(_) if !self.report(&message.body) => {
                     return Err(QueryError::OutOfPlace);
                 }
-                backend::Message::ReadyForQuery(ready) if ready.status == TransactionStatus::Idle => break,
+                backend::Message::ReadyForQuery(ready) if ready.status == TransactionStatus::Idle => {
+                    answers -= 1
+                }
                 backend::Message::ReadyForQuery(_) => return Err(QueryError::NotIdle),
                 _ => {}
             }

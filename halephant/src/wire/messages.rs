@@ -1,9 +1,13 @@
 //! Whole messages, one at a time: for startup, authentication and the proxy's own queries, not for the relay.
 
 use super::Stream;
+use super::scratch::with_scratch;
 use bytes::{Buf, Bytes, BytesMut};
 use halephant_protocol::frame::{FrameError, HEADER_BYTES, parse_header_capped};
+use std::future::poll_fn;
 use std::io;
+use std::task::{Poll, ready};
+use zeroize::Zeroize;
 
 /// Read at once; startup packets and authentication messages are smaller.
 const READ_BYTES: usize = 4096;
@@ -67,14 +71,21 @@ impl MessageBuffer {
 
     /// Reads what there is, at least one byte. Cancel safe.
     pub async fn fill(&mut self, stream: &mut Stream) -> Result<(), ReadError> {
-        let mut chunk = [0; READ_BYTES];
-        match stream.read(&mut chunk).await? {
+        let bytes = &mut self.bytes;
+        let read = poll_fn(|context| {
+            with_scratch(|scratch| {
+                let chunk = &mut scratch[..READ_BYTES];
+                let read = ready!(stream.poll_read(context, chunk))?;
+                bytes.extend_from_slice(&chunk[..read]);
+                // It may be a password, and the buffer is everybody's.
+                chunk[..read].zeroize();
+                Poll::Ready(io::Result::Ok(read))
+            })
+        });
+        match read.await? {
             0 if self.bytes.is_empty() => Err(ReadError::Closed),
             0 => Err(ReadError::Truncated),
-            read => {
-                self.bytes.extend_from_slice(&chunk[..read]);
-                Ok(())
-            }
+            _ => Ok(()),
         }
     }
 }
