@@ -35,6 +35,7 @@ use crate::server::error::ServerError;
 use crate::server::parameters::{ReportedParameters, SessionParameters};
 use crate::splice::{Direction, Splice};
 use crate::wire::{Stream, with_scratch};
+pub use begin::Ahead;
 pub use block::{begins_transaction, transaction_report};
 use bytes::{Buf, BytesMut};
 pub use clock::{Clock, Expired, Phase};
@@ -125,8 +126,8 @@ pub enum RelayEnd {
     /// Bytes that the kernel has taken did not arrive in order, or not in time: both connections are of no more use.
     KernelFault,
     /// The server refused the client's BEGIN, which was sent ahead of its first message: the ErrorResponse. The message was not
-    /// sent.
-    BeginRefused(Box<BytesMut>),
+    /// sent. `None`: it was sent with it and skipped, and the client has been told.
+    BeginRefused(Option<Box<BytesMut>>),
     /// A transaction block that was not seen coming, in statement mode.
     Transaction,
     /// The client did one thing for longer than its pool allows.
@@ -183,8 +184,6 @@ pub struct RelayState {
     settings: settings::Settings,
     /// How the server reads statements may change with what it was sent.
     dialect_changes: bool,
-    /// Of these, the SETs are not answered yet.
-    setting: bool,
     /// What the client had sent before the relay began was looked at.
     began: bool,
     forwarded: bool,
@@ -317,7 +316,9 @@ impl<'a> Relay<'a> {
             Err(end) => return Poll::Ready(Some(end)),
         }
         self.send_cancel();
-        if !self.state.to_server.is_empty() || !self.lease.connection().stream.is_flushed() {
+        self.sync_refused();
+        let unwritten = !self.state.to_server.is_empty() || !self.lease.connection().stream.is_flushed();
+        if unwritten && !self.awaits_first_message() {
             let server = self.lease.connection();
             if ready!(poll_write_out(&mut server.stream, &mut self.state.to_server, cx)).is_err() {
                 // What the server said before it closed is still to be read.

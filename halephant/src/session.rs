@@ -1,6 +1,7 @@
 //! One client after its login: without a server connection, waiting for one, or relayed to one, until it ends.
 
 mod begun;
+mod control;
 mod detached;
 mod ending;
 mod listen;
@@ -179,8 +180,8 @@ impl Session {
         self.trace_node(&lease);
         let mut relay =
             Relay::new(&mut self.client, &mut lease, &self.registration, release, self.splice.as_ref());
-        if let Begun::Open(text) = &self.begun {
-            relay.begin(text);
+        if let Some(ahead) = self.begun.ahead() {
+            relay.begin(ahead);
         }
         let end = relay.run().await;
         let begun = std::mem::take(&mut self.begun);
@@ -201,10 +202,13 @@ impl Session {
                 return None;
             }
             RelayEnd::BeginRefused(error) => {
-                // Nothing else was sent on it.
-                lease.connection().busy = false;
-                recover::give_back(lease);
-                self.begin_refused(begun, &error);
+                if state.tracker.is_complete() && state.at_boundary() {
+                    lease.connection().busy = false;
+                    recover::give_back(lease);
+                } else {
+                    recover::recover(lease, state, cut);
+                }
+                self.begin_refused(begun, error.as_deref());
                 return None;
             }
             RelayEnd::Terminated => {

@@ -48,7 +48,7 @@ pub(super) fn read(
     let checkout_timeout = pool.optional("checkout_timeout", "that of [server]", FROM_MILLISECOND);
     let client_login_timeout = pool.optional("client_login_timeout", "that of [server]", FROM_MILLISECOND);
     let client_timeouts = client_timeouts(pool);
-    let defer_begin = pool.boolean("defer_begin", false).and_then(|defer_begin| match mode {
+    let defer_begin = pool.boolean("defer_begin", true).and_then(|defer_begin| match mode {
         Ok(PoolMode::Session | PoolMode::Statement) if pool.has("defer_begin") => {
             Err(pool.wrong_at("defer_begin", Problem::DeferBeginWithoutTransactions))
         }

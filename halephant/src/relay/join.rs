@@ -4,9 +4,11 @@
 //! everything up to the next Sync, which is the client's, be it a Query: its first statement never runs without its
 //! parameters. If all goes well, COMMIT has ended the transaction, and the client's statement begins its own: what it takes back is
 //! its own, and it may be VACUUM or choose an isolation level. What the client sends behind its first Query or Sync would not be skipped, and
-//! waits until ours is answered.
+//! waits until ours is answered. A BEGIN that was answered without a server goes the same way, behind the parameters (`begin.rs`).
 
+use super::begin::JoinedBegin;
 use super::{Relay, RelayEnd};
+use crate::server::apply::BEGIN_ANSWERS;
 use crate::server::parameters::Difference;
 use crate::sql::effect::Effect;
 use crate::sql::{self, Dialect};
@@ -14,11 +16,13 @@ use halephant_protocol::backend::{self, ParameterStatus};
 use halephant_protocol::frame::{HEADER_BYTES, Header, parse_frontend_header};
 use halephant_protocol::frontend::tag;
 
-/// Parameters that are sent with the client's first statement.
-#[derive(Debug)]
+/// What is sent with the client's first statement: its parameters, its BEGIN, or both.
+#[derive(Debug, Default)]
 pub(super) struct Joined {
-    /// CommandComplete messages of ours that are outstanding.
+    /// CommandComplete and CloseComplete messages of ours that are outstanding.
     left: u32,
+    /// The client's BEGIN, and what became of it.
+    pub(super) begin: Option<JoinedBegin>,
     /// The client's first Query or Sync is on its way.
     closed: bool,
     /// What is set, and what is reset, until the server has reported it.
@@ -26,10 +30,32 @@ pub(super) struct Joined {
 }
 
 impl Joined {
-    pub(super) fn new(commands: u32, difference: &Difference<'_>) -> Self {
+    pub(super) fn new(answers: u32, difference: &Difference<'_>) -> Self {
         let set = difference.set.iter().map(|&(name, value)| (name.to_owned(), Some(value.to_owned())));
         let reset = difference.reset.iter().map(|&name| (name.to_owned(), None));
-        Self { left: commands, closed: false, changed: set.chain(reset).collect() }
+        Self { left: answers, changed: set.chain(reset).collect(), ..Self::default() }
+    }
+
+    /// The client's BEGIN goes behind what there is.
+    pub(super) fn add_begin(&mut self) {
+        self.left += BEGIN_ANSWERS;
+        self.begin = Some(JoinedBegin::Asked);
+    }
+
+    /// The BEGIN is what comes next to be answered.
+    pub(super) fn is_at_begin(&self) -> bool {
+        self.begin == Some(JoinedBegin::Asked) && self.left == BEGIN_ANSWERS
+    }
+
+    /// The server refused the BEGIN and skips what is behind it.
+    pub(super) fn refuse_begin(&mut self, lacks_sync: bool) {
+        self.left = 0;
+        self.begin = Some(JoinedBegin::Refused { lacks_sync });
+    }
+
+    /// The server refused the BEGIN.
+    pub(super) fn is_refused(&self) -> bool {
+        matches!(self.begin, Some(JoinedBegin::Refused { .. }))
     }
 
     pub(super) fn is_underway(&self) -> bool {
@@ -74,10 +100,10 @@ impl Relay<'_> {
 
     /// Whether a message waits until ours is answered.
     pub(super) fn awaits_joined(&mut self) -> bool {
-        let Some(joined) = self.state.joined.as_deref().filter(|joined| joined.is_underway()) else {
-            return false;
-        };
-        let waits = joined.closed;
+        let Some(joined) = self.state.joined.as_deref() else { return false };
+        // Of what the server skips, only a Sync is answered.
+        let owed = if joined.is_refused() { self.state.tracker.owed() > 0 } else { joined.closed };
+        let waits = owed && (joined.is_underway() || joined.is_refused());
         self.state.statements.waiting |= waits;
         waits
     }
@@ -105,7 +131,7 @@ impl Relay<'_> {
     /// One answer to ours.
     pub(super) fn swallow_joined(&mut self, header: Header, body: &[u8]) -> Option<RelayEnd> {
         match header.tag {
-            backend::tag::COMMAND_COMPLETE => {
+            backend::tag::COMMAND_COMPLETE | backend::tag::CLOSE_COMPLETE => {
                 if let Some(joined) = self.state.joined.as_deref_mut() {
                     joined.left = joined.left.saturating_sub(1);
                 }

@@ -37,6 +37,13 @@ impl Client {
         true
     }
 
+    /// Appends the notifications that wait, ahead of a ReadyForQuery that says idle.
+    pub fn put_mail(&mut self) {
+        if self.listening.as_mut().is_some_and(|listening| listening.has_mail()) {
+            self.take_mail();
+        }
+    }
+
     /// Appends notifications to what is to be written: between messages, and outside of a transaction.
     fn take_mail(&mut self) {
         let Self { listening: Some(listening), known, out, .. } = self else { return };

@@ -10,7 +10,7 @@ use crate::sql;
 use crate::sql::effect::Effect;
 use halephant_protocol::backend::{ReadyForQuery, TransactionStatus};
 use halephant_protocol::frame::Header;
-use halephant_protocol::frontend::Sync;
+use halephant_protocol::frontend::{Flush, Sync};
 
 /// The definition of nothing: an empty query without parameters.
 pub(super) const NOTHING: &[u8] = b"\0\0\0";
@@ -63,6 +63,12 @@ impl Relay<'_> {
         names.dedup();
         if names.is_empty() {
             return None;
+        }
+        if self.is_joining() {
+            // What is put there ends with a Sync, which must not come before it is known that ours went well.
+            Flush.encode(&mut self.state.to_server);
+            self.state.statements.waiting = true;
+            return Some(Passage::Wait);
         }
         let tracker = &self.state.tracker;
         if !tracker.is_quiet() {

@@ -8,7 +8,7 @@ use super::track::ServerEvent;
 use super::{Relay, RelayEnd};
 use crate::server::error::ServerError;
 use crate::splice::Direction;
-use halephant_protocol::backend::{self, ErrorFields, ParameterStatus, ReadyForQuery};
+use halephant_protocol::backend::{self, ErrorFields, ParameterStatus, ReadyForQuery, TransactionStatus};
 use halephant_protocol::frame::{HEADER_BYTES, Header, parse_frontend_header, parse_header};
 use halephant_protocol::frontend;
 
@@ -111,7 +111,7 @@ impl Relay<'_> {
                     return scan;
                 }
             };
-            let swallowing = self.is_swallowing();
+            let mut swallowing = self.is_swallowing();
             let wanted = if swallowing { header.body_bytes } else { self.prefix_bytes(header) };
             let most = if header.tag == backend::tag::ROW_DESCRIPTION
                 || header.tag == backend::tag::PARAMETER_DESCRIPTION
@@ -133,6 +133,14 @@ impl Relay<'_> {
                 // Said behind the end of the client's transaction: the connection ends, and the session goes on with another.
                 self.settle_parameters();
                 scan.end = Some(RelayEnd::Retired);
+                return scan;
+            }
+            if swallowing && self.refuses_begin(header, body) {
+                self.begin_is_refused();
+                swallowing = false;
+            }
+            if self.ends_refused(header) {
+                scan.end = Some(self.pass_refused(input, &mut scan, header, body));
                 return scan;
             }
             if self.server_waits(header.tag) || (!swallowing && self.ready_waits(header, body)) {
@@ -225,7 +233,7 @@ impl Relay<'_> {
     }
 
     /// Puts something into what the client gets, behind what of the input was passed over.
-    fn put_before(&mut self, input: &[u8], scan: &mut ServerScan, bytes: &[u8]) {
+    pub(super) fn put_before(&mut self, input: &[u8], scan: &mut ServerScan, bytes: &[u8]) {
         let passed = self.not_ahead(Direction::ServerToClient, &input[scan.from..scan.to]);
         self.client.out.extend_from_slice(passed);
         self.client.out.extend_from_slice(bytes);
@@ -273,7 +281,7 @@ impl Relay<'_> {
     }
 
     /// `body` holds at least the prefix that [`prefix_bytes`] asks for.
-    fn server_message(&mut self, header: Header, body: &[u8]) -> Option<RelayEnd> {
+    pub(super) fn server_message(&mut self, header: Header, body: &[u8]) -> Option<RelayEnd> {
         let event = match header.tag {
             backend::tag::READY_FOR_QUERY => match ReadyForQuery::parse(body) {
                 Ok(ready) if self.is_block_in_statement_mode(ready) => return Some(RelayEnd::Transaction),
@@ -361,10 +369,12 @@ impl Relay<'_> {
             _ if self.is_reading_back() => return self.swallow_read_back(header, body),
             _ if self.is_beginning() && !is_fatal(body) => return self.swallow_begin(header, body),
             backend::tag::READY_FOR_QUERY => {
-                // Behind the SETs the BEGIN may be under way.
-                self.state.swallowing = std::mem::take(&mut self.state.setting);
+                self.state.swallowing = false;
                 match ReadyForQuery::parse(body) {
-                    Ok(ready) if ready.status == backend::TransactionStatus::Idle => self.tell_parameters(),
+                    Ok(ready) if ready.status == TransactionStatus::Idle => {
+                        self.tell_parameters();
+                        self.begin_behind_sets();
+                    }
                     _ => return Some(RelayEnd::ServerViolation),
                 }
             }

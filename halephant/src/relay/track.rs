@@ -350,6 +350,19 @@ impl Tracker {
         self.status = status;
     }
 
+    /// The server works on a Query or FunctionCall, or is about to.
+    pub fn is_at_simple(&self) -> bool {
+        matches!(self.expected.front(), Some(Expect::Simple))
+    }
+
+    /// Something of ours ahead of everything that is outstanding failed, and its ErrorResponse is about to be told as the answer
+    /// to that. With nothing outstanding, the server skips what comes.
+    pub fn skip_all(&mut self) {
+        if self.expected.is_empty() {
+            self.skipping = true;
+        }
+    }
+
     /// The entry at the front got its ReadyForQuery.
     fn take_ready(&mut self) {
         self.owed -= 1;

@@ -5,8 +5,11 @@ use super::parameters::SessionParameters;
 use super::query::QueryError;
 use bytes::BytesMut;
 use halephant_protocol::EncodeError;
-use halephant_protocol::frontend::{Bind, Execute, Parse, Sync};
+use halephant_protocol::frontend::{Bind, Close, Execute, Parse, Sync, Target};
 use halephant_protocol::list::ValuesBuf;
+
+/// Answers that end what [`encode_begin`] sends: a CommandComplete and a CloseComplete.
+pub const BEGIN_ANSWERS: u32 = 2;
 
 impl ServerConnection {
     /// Applies `wanted` and waits for the answer; after an error the connection is as it was. Not cancel safe.
@@ -34,12 +37,24 @@ pub fn encode_parameters(
     Ok(())
 }
 
-/// The same as a transaction, without a Sync. Returns how many commands it is.
+/// The same as a transaction, without a Sync. Returns how many CommandComplete and CloseComplete answer it.
 pub fn encode_joined(set: &[(&str, &str)], reset: &[&str], out: &mut BytesMut) -> Result<u32, EncodeError> {
     encode_statement("BEGIN", &ValuesBuf::new(), out)?;
     let commands = encode_changes(set, reset, true, out)?;
     encode_statement("COMMIT", &ValuesBuf::new(), out)?;
-    Ok(commands + 2)
+    close_portal(out)?;
+    Ok(commands + 3)
+}
+
+/// Appends a statement that begins a transaction block, without a Sync. [`BEGIN_ANSWERS`] answer it.
+pub fn encode_begin(sql: &[u8], out: &mut BytesMut) -> Result<(), EncodeError> {
+    encode_text(sql, &ValuesBuf::new(), out)?;
+    close_portal(out)
+}
+
+/// What comes behind finds no portal of ours.
+fn close_portal(out: &mut BytesMut) -> Result<(), EncodeError> {
+    Close { target: Target::Portal, name: b"" }.encode(out)
 }
 
 /// Whether a session has a statement_timeout that may strike statements as short as ours.
@@ -109,8 +124,12 @@ pub fn encode_question(sql: &str, value: &str, out: &mut BytesMut) -> Result<(),
 }
 
 fn encode_statement(sql: &str, values: &ValuesBuf, out: &mut BytesMut) -> Result<(), EncodeError> {
+    encode_text(sql.as_bytes(), values, out)
+}
+
+fn encode_text(sql: &[u8], values: &ValuesBuf, out: &mut BytesMut) -> Result<(), EncodeError> {
     let unnamed = &b""[..];
-    Parse { statement: unnamed, query: sql.as_bytes(), parameter_types: Default::default() }.encode(out)?;
+    Parse { statement: unnamed, query: sql, parameter_types: Default::default() }.encode(out)?;
     Bind {
         portal: unnamed,
         statement: unnamed,

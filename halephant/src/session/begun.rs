@@ -2,19 +2,20 @@
 //! ahead of the first statement that needs a server connection. What a client thinks about meanwhile costs nobody one.
 
 use super::Session;
+use super::control::{CONTROL_BYTES_MAX, Control, read_batch, text_of};
 use crate::cancel::ClientState;
 use crate::pool::settings::PoolMode;
-use crate::relay::Phase;
-use crate::sql::effect::{Effect, Transaction, TransactionModes};
-use crate::sql::{self, Dialect};
+use crate::relay::{Ahead, Phase};
+use crate::sql;
+use crate::sql::effect::{Effect, Transaction, Unknown};
 use bytes::BytesMut;
 use halephant_protocol::SqlState;
-use halephant_protocol::backend::{CommandComplete, ErrorReport, ReadyForQuery, TransactionStatus};
+use halephant_protocol::backend::{self, CommandComplete, ErrorReport, ReadyForQuery, TransactionStatus};
 use halephant_protocol::frame::{HEADER_BYTES, Header};
 use halephant_protocol::frontend::tag;
 
-/// Longest Query that is looked into; a BEGIN with all of its modes is shorter.
-const CONTROL_BYTES_MAX: usize = 1024;
+/// Longest first statement of a block that is read before it is sent: the BEGIN goes with it then.
+const FIRST_BYTES_MAX: usize = 64 * 1024;
 
 /// What a client without a server connection believes to be in.
 #[derive(Debug, Default)]
@@ -24,7 +25,7 @@ pub(super) enum Begun {
     /// A transaction block; the text that began it.
     Open(Box<[u8]>),
     /// One that failed before a server knew of it: everything up to its end is refused, as PostgreSQL does.
-    Failed(Box<[u8]>),
+    Failed,
 }
 
 impl Begun {
@@ -32,54 +33,45 @@ impl Begun {
         match self {
             Self::Nothing => TransactionStatus::Idle,
             Self::Open(_) => TransactionStatus::InTransaction,
-            Self::Failed(_) => TransactionStatus::Failed,
+            Self::Failed => TransactionStatus::Failed,
         }
     }
 
     pub(super) fn phase(&self) -> Phase {
         match self {
             Self::Nothing => Phase::Idle,
-            Self::Open(_) | Self::Failed(_) => Phase::IdleInTransaction,
+            Self::Open(_) | Self::Failed => Phase::IdleInTransaction,
         }
     }
 
+    pub(super) fn client_state(&self) -> ClientState {
+        match self {
+            Self::Nothing => ClientState::Idle,
+            Self::Open(_) | Self::Failed => ClientState::IdleInTransaction,
+        }
+    }
+
+    pub(super) fn is_nothing(&self) -> bool {
+        matches!(self, Self::Nothing)
+    }
+
     pub(super) fn is_failed(&self) -> bool {
-        matches!(self, Self::Failed(_))
+        matches!(self, Self::Failed)
+    }
+
+    /// What a server has to be told before it gets the next message.
+    pub(super) fn ahead(&self) -> Option<Ahead> {
+        match self {
+            Self::Nothing => None,
+            Self::Open(text) => Some(Ahead::Begin(text.clone())),
+            Self::Failed => Some(Ahead::Failed),
+        }
     }
 
     /// A message in it was answered with an error.
     pub(super) fn fail(&mut self) {
-        if let Self::Open(text) = self {
-            *self = Self::Failed(std::mem::take(text));
-        }
-    }
-}
-
-/// A text that is nothing but transaction control.
-#[derive(Debug, PartialEq, Eq)]
-enum Control {
-    Begin { modes: TransactionModes, command_tag: &'static [u8] },
-    Commit { chain: bool },
-    Rollback { chain: bool },
-}
-
-impl Control {
-    fn read(text: &[u8], dialect: Dialect) -> Option<Self> {
-        if !sql::may_have_effects(text, dialect) {
-            return None;
-        }
-        let effects = sql::classify(text, dialect);
-        let [statement] = effects.statements.as_slice() else { return None };
-        match statement.effects.as_slice() {
-            [Effect::Transaction(Transaction::Begin(modes))] => {
-                let starts =
-                    text.get(statement.span.start).is_some_and(|first| first.eq_ignore_ascii_case(&b's'));
-                let command_tag: &[u8] = if starts { b"START TRANSACTION" } else { b"BEGIN" };
-                Some(Self::Begin { modes: *modes, command_tag })
-            }
-            [Effect::Transaction(Transaction::Commit { chain })] => Some(Self::Commit { chain: *chain }),
-            [Effect::Transaction(Transaction::Rollback { chain })] => Some(Self::Rollback { chain: *chain }),
-            _ => None,
+        if matches!(self, Self::Open(_)) {
+            *self = Self::Failed;
         }
     }
 }
@@ -87,43 +79,37 @@ impl Control {
 impl Session {
     fn defers_begin(&self) -> bool {
         let settings = self.pool.settings();
-        // Who listens has its transactions followed from their beginning.
-        settings.defer_begin && settings.mode == PoolMode::Transaction && self.client.listening.is_none()
+        settings.defer_begin && settings.mode == PoolMode::Transaction
     }
 
-    /// Whether more of the message at the front has to be read before it is known whether it is answered here.
+    /// Whether more of the message at the front has to be read before it is known whether it is answered here, or may go
+    /// with the BEGIN ahead of it.
     pub(super) fn control_needs_more(&self, header: Header) -> bool {
         let size = header.frame_bytes();
-        self.may_be_control(header) && self.client.held.len() < size
-    }
-
-    fn may_be_control(&self, header: Header) -> bool {
-        let text = header.tag == tag::QUERY || (header.tag == tag::PARSE && self.begun.is_failed());
-        text && self.defers_begin() && header.frame_bytes() <= CONTROL_BYTES_MAX
+        let read = match (header.tag, &self.begun) {
+            (tag::QUERY, Begun::Nothing) => self.defers_begin() && size <= CONTROL_BYTES_MAX,
+            (tag::QUERY | tag::PARSE, Begun::Open(_) | Begun::Failed) => size <= FIRST_BYTES_MAX,
+            _ => false,
+        };
+        read && self.client.held.len() < size
     }
 
     fn control(&self, header: Header) -> Option<Control> {
-        if !self.may_be_control(header) {
+        if header.tag != tag::QUERY || header.frame_bytes() > CONTROL_BYTES_MAX {
             return None;
         }
-        let body = self.client.held.get(HEADER_BYTES..header.frame_bytes())?;
-        let mut strings = body.split(|&byte| byte == 0);
-        if header.tag == tag::PARSE {
-            strings.next();
+        if self.begun.is_nothing() && !self.defers_begin() {
+            return None;
         }
-        Control::read(strings.next()?, self.client.known.dialect())
+        Control::read(text_of(&self.client.held, header)?, self.client.known.dialect())
     }
 
     /// Answers the Query at the front if it begins a transaction block, or ends one that no server knows of.
     pub(super) fn answer_control(&mut self, header: Header) -> bool {
-        if header.tag != tag::QUERY {
-            return false;
-        }
         let Some(control) = self.control(header) else { return false };
         let command_tag = match (&mut self.begun, control) {
-            (Begun::Nothing, Control::Begin { modes, command_tag }) => {
-                // Refused where the replica is: in its own words.
-                if modes.read_only == Some(false) && self.access.is_read_only() {
+            (Begun::Nothing, begin @ Control::Begin { command_tag, .. }) => {
+                if self.begins_elsewhere(&begin) {
                     return false;
                 }
                 let Some(text) = self.query_text(header) else { return false };
@@ -134,13 +120,14 @@ impl Session {
                 self.begun = Begun::Nothing;
                 b"COMMIT"
             }
-            (Begun::Open(_) | Begun::Failed(_), Control::Rollback { chain: false })
-            | (Begun::Failed(_), Control::Commit { chain: false }) => {
+            (Begun::Open(_) | Begun::Failed, Control::Rollback { chain: false })
+            | (Begun::Failed, Control::Commit { chain: false }) => {
                 self.begun = Begun::Nothing;
                 b"ROLLBACK"
             }
-            (Begun::Failed(text), Control::Commit { .. } | Control::Rollback { .. }) => {
-                self.begun = Begun::Open(std::mem::take(text));
+            (Begun::Failed, Control::Commit { .. } | Control::Rollback { .. }) => {
+                // The modes went with the transaction that failed.
+                self.begun = Begun::Open(Box::from(&b"BEGIN"[..]));
                 b"ROLLBACK"
             }
             // A warning, an error, or a new block with the old one's modes: for the server to say.
@@ -148,14 +135,23 @@ impl Session {
         };
         // A Query takes the unnamed statement away.
         self.client.statements.drop_unnamed();
-        let _ = CommandComplete { command_tag }.encode(&mut self.client.out);
-        let status = self.begun.status();
-        ReadyForQuery { status }.encode(&mut self.client.out);
-        self.registration.client().set_state(match status {
-            TransactionStatus::Idle => ClientState::Idle,
-            _ => ClientState::IdleInTransaction,
-        });
+        self.end_answer(command_tag);
         true
+    }
+
+    /// Refused where the replica is: in its own words.
+    fn begins_elsewhere(&self, control: &Control) -> bool {
+        matches!(control, Control::Begin { modes, .. } if modes.read_only == Some(false))
+            && self.access.is_read_only()
+    }
+
+    fn end_answer(&mut self, command_tag: &[u8]) {
+        let _ = CommandComplete { command_tag }.encode(&mut self.client.out);
+        if self.begun.is_nothing() {
+            self.client.put_mail();
+        }
+        ReadyForQuery { status: self.begun.status() }.encode(&mut self.client.out);
+        self.registration.client().set_state(self.begun.client_state());
     }
 
     fn query_text(&self, header: Header) -> Option<Box<[u8]>> {
@@ -163,13 +159,33 @@ impl Session {
         body.strip_suffix(b"\0").filter(|text| !text.contains(&0)).map(Box::from)
     }
 
-    /// In a block that failed here: refuses the message at the front. `false`: a ROLLBACK by the extended protocol, which a
-    /// server carries out, to the same end.
+    /// Answers the messages at the front if they run a BEGIN as one batch of the unnamed statement. Returns their size.
+    pub(super) fn answer_batch(&mut self, header: Header) -> Option<usize> {
+        if header.tag != tag::PARSE || !self.begun.is_nothing() || !self.defers_begin() {
+            return None;
+        }
+        let batch = read_batch(&self.client.held)?;
+        let control = Control::read(batch.query, self.client.known.dialect())?;
+        let Control::Begin { command_tag, .. } = control else { return None };
+        if self.begins_elsewhere(&control) {
+            return None;
+        }
+        let (bytes, described) = (batch.bytes, batch.described);
+        self.begun = Begun::Open(batch.query.into());
+        self.client.statements.set_unnamed(batch.definition);
+        let mut answers = vec![backend::tag::PARSE_COMPLETE, backend::tag::BIND_COMPLETE];
+        answers.extend(described.then_some(backend::tag::NO_DATA));
+        for tag in answers {
+            self.client.out.extend_from_slice(&Header { tag, body_bytes: 0 }.encode());
+        }
+        self.end_answer(command_tag);
+        Some(bytes)
+    }
+
+    /// In a block that failed here: refuses the message at the front, if that is for certain what PostgreSQL would do. `false`:
+    /// a server with such a transaction is asked.
     pub(super) fn refuse_in_failed(&mut self, header: Header) -> bool {
-        if header.tag == tag::PARSE
-            && let Some(Control::Rollback { chain: false }) = self.control(header)
-        {
-            self.begun = Begun::Nothing;
+        if !self.is_refused_in_failed(header) {
             return false;
         }
         self.refuse_message(&ErrorReport::error(
@@ -179,44 +195,53 @@ impl Session {
         true
     }
 
-    /// The server refused the BEGIN that was answered here: its error is the answer to the statement behind it.
-    pub(super) fn begin_refused(&mut self, begun: Begun, error: &BytesMut) {
+    fn is_refused_in_failed(&self, header: Header) -> bool {
+        let statements = &self.client.statements;
+        let text = match header.tag {
+            tag::FUNCTION_CALL => return true,
+            tag::QUERY | tag::PARSE => text_of(&self.client.held, header),
+            tag::BIND => {
+                let body = self.client.held.get(HEADER_BYTES..).unwrap_or_default();
+                let mut strings = body.split(|&byte| byte == 0);
+                match (strings.nth(1), strings.next()) {
+                    (Some(b""), Some(_)) => {
+                        statements.unnamed().and_then(|it| it.split(|&byte| byte == 0).next())
+                    }
+                    (Some(name), Some(_)) => {
+                        statements.find(name).map(|named| named.held.statement().query())
+                    }
+                    _ => None,
+                }
+            }
+            _ => None,
+        };
+        // What it does not know, a server says.
+        text.is_some_and(|text| {
+            let effects = sql::classify(text, self.client.known.dialect());
+            effects.statements.first().is_some_and(|first| {
+                !first.effects.iter().any(|effect| {
+                    let ends = matches!(
+                        effect,
+                        Effect::Transaction(
+                            Transaction::Commit { .. }
+                                | Transaction::Rollback { .. }
+                                | Transaction::RollbackTo(_)
+                                | Transaction::Prepare(_)
+                        )
+                    );
+                    ends || matches!(effect, Effect::Unknown(Unknown::Command | Unknown::Form))
+                })
+            })
+        })
+    }
+
+    /// The server refused the BEGIN that was answered here: its error is the answer to the statement behind it, which
+    /// the client has unless it is given here.
+    pub(super) fn begin_refused(&mut self, begun: Begun, error: Option<&BytesMut>) {
         self.begun = begun;
         self.begun.fail();
-        self.refuse_encoded(error);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn read(text: &str) -> Option<Control> {
-        Control::read(text.as_bytes(), Dialect::default())
-    }
-
-    #[test]
-    fn control_alone_is_told_from_everything_else() {
-        let modes = TransactionModes::default();
-        assert_eq!(read("BEGIN"), Some(Control::Begin { modes, command_tag: b"BEGIN" }));
-        assert_eq!(read(" /* s */ begin work;"), Some(Control::Begin { modes, command_tag: b"BEGIN" }));
-        assert!(matches!(
-            read("-- b\nstart transaction isolation level serializable, read only"),
-            Some(Control::Begin { command_tag: b"START TRANSACTION", .. })
-        ));
-        assert_eq!(read("END"), Some(Control::Commit { chain: false }));
-        assert_eq!(read("commit and chain"), Some(Control::Commit { chain: true }));
-        assert_eq!(read("abort transaction"), Some(Control::Rollback { chain: false }));
-        for text in [
-            "begin; select 1",
-            "begin;;select 1",
-            "begin isolation level",
-            "rollback to a",
-            "select 1",
-            "",
-            "commit prepared 'x'",
-        ] {
-            assert_eq!(read(text), None, "{text}");
+        if let Some(error) = error {
+            self.refuse_encoded(error);
         }
     }
 }

@@ -21,6 +21,9 @@ impl Session {
     /// Waits until the client needs a server connection or leaves. Cancel safe.
     pub(super) async fn detached(&mut self) -> Detached {
         self.client.clock.begin(self.begun.phase(), 0);
+        if !self.begun.is_nothing() {
+            self.registration.client().set_state(self.begun.client_state());
+        }
         std::future::poll_fn(|cx| self.poll_detached(cx)).await
     }
 
@@ -30,7 +33,9 @@ impl Session {
             if let Some(detached) = self.take_messages() {
                 return Poll::Ready(detached);
             }
-            if self.registration.has(Signal::Stop) || self.registration.has(Signal::Drain) {
+            // A transaction may end, here as on a server.
+            let drained = self.registration.has(Signal::Drain) && self.begun.is_nothing();
+            if self.registration.has(Signal::Stop) || drained {
                 super::ending::shutdown_report().encode_error(&mut self.client.out);
                 return Poll::Ready(Detached::Ended(SessionEnd::Shutdown));
             }
@@ -91,6 +96,10 @@ impl Session {
                 _ if self.skipping => {}
                 _ if self.control_needs_more(header) || self.place_needs_more(header) => break,
                 _ if self.answer_control(header) => {}
+                _ if let Some(bytes) = self.answer_batch(header) => {
+                    self.client.held.advance(bytes);
+                    continue;
+                }
                 _ if self.begun.is_failed() && self.refuse_in_failed(header) => continue,
                 _ if self.is_refused_block(header) => {
                     self.refuse_message(&relay::transaction_report());

@@ -50,9 +50,9 @@ impl Session {
 
     async fn await_listener(&mut self) -> Result<(), NoServer> {
         self.registration.set_waiting();
-        let Self { client, registration, .. } = &mut *self;
+        let Self { client, registration, begun, .. } = &mut *self;
         let waited = poll_fn(|cx| {
-            if let Some(reason) = gives_up(client, registration, cx) {
+            if let Some(reason) = gives_up(client, registration, begun, cx) {
                 return Poll::Ready(Err(reason));
             }
             match client.listening.as_deref_mut() {

@@ -72,12 +72,12 @@ impl Session {
             let mut changes = pool.cluster().changes();
             // When nodes change their roles, its place may be in another queue.
             let mut misplaced = pin!(async { while place() == role && changes.changed().await.is_ok() {} });
-            let Self { client, registration, .. } = &mut *self;
+            let Self { client, registration, begun, .. } = &mut *self;
             let ended = std::future::poll_fn(|cx| {
                 if let Poll::Ready(result) = checkout.as_mut().poll(cx) {
                     return Poll::Ready(Some(result.map_err(NoServer::Error)));
                 }
-                if let Some(reason) = gives_up(client, registration, cx) {
+                if let Some(reason) = gives_up(client, registration, begun, cx) {
                     return Poll::Ready(Some(Err(reason)));
                 }
                 misplaced.as_mut().poll(cx).map(|()| None)
@@ -107,13 +107,14 @@ impl Session {
 pub(super) fn gives_up(
     client: &mut Client,
     registration: &Registration,
+    begun: &Begun,
     cx: &mut Context<'_>,
 ) -> Option<NoServer> {
     registration.register(cx.waker());
     if registration.has(Signal::Cancel) {
         return Some(NoServer::Cancelled);
     }
-    if registration.has(Signal::Stop) || registration.has(Signal::Drain) {
+    if registration.has(Signal::Stop) || (registration.has(Signal::Drain) && begun.is_nothing()) {
         return Some(NoServer::Shutdown);
     }
     client.poll_gone(cx, HELD_WHILE_WAITING_BYTES_MAX).is_ready().then_some(NoServer::ClientClosed)

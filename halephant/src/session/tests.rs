@@ -1,5 +1,7 @@
 //! Tests of whole sessions: a client's socket on one side, a server's on the other, both held by the test.
 
+mod begin;
+
 use super::*;
 use crate::cancel::{ClientDetails, Sessions};
 use crate::net::{NodeAddress, Origin};
@@ -69,6 +71,10 @@ async fn send(socket: &mut TcpStream, bytes: &[u8]) {
 
 impl Stage {
     fn new(mode: PoolMode) -> Self {
+        Self::changed(mode, |_| {})
+    }
+
+    fn changed(mode: PoolMode, change: impl FnOnce(&mut PoolSettings)) -> Self {
         let user = UserSettings {
             name: "u".into(),
             alias: None,
@@ -77,7 +83,7 @@ impl Stage {
             max_client_connections: 0,
             parameters: Default::default(),
         };
-        let settings = PoolSettings {
+        let mut settings = PoolSettings {
             name: "p".into(),
             database: "d".into(),
             mode,
@@ -93,6 +99,7 @@ impl Stage {
             max_client_connections: 0,
             users: vec![user],
         };
+        change(&mut settings);
         let node = NodeAddress { host: "node".into(), port: 1 };
         let topology = TopologySettings { interval: LIMIT, timeout: LIMIT };
         let cluster = Arc::new(Cluster::new("c".into(), [node], topology));
@@ -276,7 +283,7 @@ fn joined() -> Vec<u8> {
     let mut out = BytesMut::new();
     let commands =
         crate::server::apply::encode_joined(&[("work_mem", "1MB")], &[], &mut out).expect("it is short");
-    assert_eq!(commands, 3);
+    assert_eq!(commands, 4);
     out.to_vec()
 }
 
@@ -284,7 +291,7 @@ fn joined() -> Vec<u8> {
 fn joined_answers() -> Vec<u8> {
     let tags: [&[u8]; 3] = [b"BEGIN\0", b"SELECT 1\0", b"COMMIT\0"];
     let answer = |tag: &[u8]| [message(b'1', b""), message(b'2', b""), message(b'C', tag)].concat();
-    tags.map(answer).concat()
+    [tags.map(answer).concat(), message(b'3', b"")].concat()
 }
 
 /// One round trip: the server gets the statement before it has answered anything.

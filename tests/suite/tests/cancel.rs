@@ -76,7 +76,7 @@ fn drops_a_client_from_the_queue() {
     });
     let stage = stage.expect("it starts");
     let [mut holder, mut waiter, mut next] = [(); 3].map(|()| stage.client().expect("it may log in"));
-    holder.query("BEGIN").expect("it answers");
+    holder.query("BEGIN; SELECT 1").expect("it answers");
     waiter.send(&encode::query("SELECT 'waiter'")).expect("it reads");
     // There is no telling from outside when it waits; a request that is too early does nothing, and is sent again.
     waiter.set_limit(Duration::from_millis(200));

@@ -103,7 +103,7 @@ fn check_afterwards(mut stage: Stage, pool: &str) {
     let mut clients: Vec<Client> =
         (0..CONNECTIONS).map(|_| Client::connect(&login).expect("it may log in")).collect();
     for client in &mut clients {
-        client.query("BEGIN").expect("there is a connection for each");
+        client.query("BEGIN; SELECT 1").expect("there is a connection for each");
     }
     drop(clients);
 

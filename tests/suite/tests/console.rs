@@ -210,7 +210,7 @@ fn order(stage: &Stage, command: &'static str) -> std::thread::JoinHandle<Result
 fn a_paused_pool_lets_transactions_finish_and_clients_wait() {
     let stage = stage().expect("it starts");
     let mut busy = stage.client().expect("it logs in");
-    busy.values("BEGIN").expect("it works");
+    busy.values("BEGIN; SELECT 1").expect("it works");
     let mut idle = stage.client().expect("it logs in");
     idle.values("SELECT 1").expect("it works");
 
@@ -245,7 +245,7 @@ fn a_paused_pool_lets_transactions_finish_and_clients_wait() {
 fn everything_is_paused_together_and_a_cancel_takes_it_back() {
     let stage = stage().expect("it starts");
     let mut busy = stage.client().expect("it logs in");
-    busy.values("BEGIN").expect("it works");
+    busy.values("BEGIN; SELECT 1").expect("it works");
     let mut console = Client::connect(&dba(&stage)).expect("it logs in");
     console.send(&encode::query("PAUSE")).expect("it is open");
     let paused = |count| {

@@ -294,7 +294,7 @@ fn bad_news_from_a_node_has_it_asked_at_once() {
     };
     let end_own = |client: &mut Client| {
         let pid = client.value("SELECT pg_backend_pid()").expect("it answers");
-        client.query("BEGIN").expect("it answers");
+        client.query("BEGIN; SELECT 1").expect("it answers");
         stage.cluster.query("postgres", &format!("SELECT pg_terminate_backend({pid})")).expect("it is there");
         client.receive_rest().expect("it is told and closed");
     };

@@ -26,7 +26,7 @@ fn dead_idle_connections_are_replaced() {
     let mut clients = [(); 4].map(|()| stage.client().expect("it may log in"));
     for _ in 0..5 {
         for client in &mut clients {
-            client.query("BEGIN").expect("it answers");
+            client.query("BEGIN; SELECT 1").expect("it answers");
         }
         for client in &mut clients {
             client.query("COMMIT").expect("it answers");
@@ -71,7 +71,7 @@ fn a_backend_that_dies_in_a_transaction_is_an_error() {
     let stage = Stage::new().expect("it starts");
     for login in [stage.transaction(), stage.session()] {
         let mut client = Client::connect(&login).expect("it may log in");
-        client.query("BEGIN").expect("it answers");
+        client.query("BEGIN; SELECT 1").expect("it answers");
         stage.end_server_connections().expect("the superuser may");
         let refused = client.error("SELECT 1").expect("it is told");
         assert!(["57P01", "08006"].contains(&refused.sqlstate().as_str()), "{refused}");
@@ -160,8 +160,8 @@ fn a_frozen_server_is_given_up() {
     let mut client = stage.client().expect("it may log in");
     assert_eq!(client.value("SELECT 1").expect("it answers"), "1");
     let mut holder = stage.client().expect("it may log in");
-    holder.query("BEGIN").expect("it answers");
-    client.query("BEGIN").expect("it answers");
+    holder.query("BEGIN; SELECT 1").expect("it answers");
+    client.query("BEGIN; SELECT 1").expect("it answers");
     stage.cluster.primary().freeze().expect("it runs");
     // Both server connections are taken, so a new one is needed.
     let mut third = stage.client();

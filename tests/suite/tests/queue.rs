@@ -29,7 +29,7 @@ fn the_wait_ends_with_the_limits_name_and_value() {
     let stage = narrow("1s");
     for login in [stage.transaction(), stage.session()] {
         let mut holder = Client::connect(&login).expect("it may log in");
-        holder.query("BEGIN").expect("it answers");
+        holder.query("BEGIN; SELECT 1").expect("it answers");
         let start = Instant::now();
         let refused = match Client::connect(&login) {
             // In transaction mode, a statement waits; in session mode, the login or the first statement.
@@ -53,7 +53,7 @@ fn the_wait_ends_with_the_limits_name_and_value() {
 fn a_session_survives_a_wait_in_vain() {
     let stage = narrow("1s");
     let [mut holder, mut waiter] = [(); 2].map(|()| stage.client().expect("it may log in"));
-    holder.query("BEGIN").expect("it answers");
+    holder.query("BEGIN; SELECT 1").expect("it answers");
     assert_eq!(waiter.error("SELECT 1").expect("it is refused").sqlstate(), "53300");
     // Extended query: the error skips until Sync.
     let pipeline =
@@ -77,7 +77,7 @@ fn the_pools_own_timeout_comes_first() {
     });
     let stage = stage.expect("it starts");
     let [mut holder, mut waiter] = [(); 2].map(|()| stage.client().expect("it may log in"));
-    holder.query("BEGIN").expect("it answers");
+    holder.query("BEGIN; SELECT 1").expect("it answers");
     assert_eq!(waiter.error("SELECT 1").expect("it is refused").sqlstate(), "53300");
 }
 
@@ -91,7 +91,7 @@ fn a_users_own_limit_is_named() {
     let stage = stage.expect("it starts");
     let mut holders = [(); 2].map(|()| stage.client().expect("it may log in"));
     for holder in &mut holders {
-        holder.query("BEGIN").expect("it answers");
+        holder.query("BEGIN; SELECT 1").expect("it answers");
     }
     let mut waiter = stage.client().expect("it may log in");
     let refused = waiter.error("SELECT 1").expect("it is refused");
@@ -110,7 +110,7 @@ fn the_longest_waiter_comes_first() {
         .prepare("CREATE SEQUENCE turn; CREATE TABLE served (turn int DEFAULT nextval('turn'), waiter int)")
         .expect("the owner may");
     let mut holder = stage.client().expect("it may log in");
-    holder.query("BEGIN").expect("it answers");
+    holder.query("BEGIN; SELECT 1").expect("it answers");
     let mut waiters = Vec::new();
     for number in 0..WAITERS {
         let mut waiter = stage.client().expect("it may log in");
@@ -136,7 +136,7 @@ fn a_waiter_that_vanishes_is_forgotten() {
     let stage = narrow("5m");
     stage.prepare("CREATE TABLE served (waiter text)").expect("the owner may");
     let [mut holder, mut ghost, mut next] = [(); 3].map(|()| stage.client().expect("it may log in"));
-    holder.query("BEGIN").expect("it answers");
+    holder.query("BEGIN; SELECT 1").expect("it answers");
     ghost.send(&encode::query("INSERT INTO served VALUES ('ghost')")).expect("it reads");
     wait_until_read(&stage, &ghost);
     ghost.cut();
@@ -153,7 +153,7 @@ fn a_waiter_that_vanishes_is_forgotten() {
 fn pools_do_not_share_their_limits() {
     let stage = narrow("1s");
     let mut holder = stage.client().expect("it may log in");
-    holder.query("BEGIN").expect("it answers");
+    holder.query("BEGIN; SELECT 1").expect("it answers");
     let other: Login = stage.session();
     let mut session = Client::connect(&other).expect("it has its own limit");
     assert_eq!(session.value("SELECT 1").expect("it answers"), "1");

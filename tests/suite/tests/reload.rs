@@ -26,7 +26,7 @@ fn lowered_limits_shrink_the_pool_and_cut_no_transaction() {
     let stage = Stage::new().expect("it starts");
     let mut clients: Vec<_> = (0..10).map(|_| stage.client().expect("it may log in")).collect();
     for client in &mut clients {
-        client.query("BEGIN").expect("it answers");
+        client.query("BEGIN; SELECT 1").expect("it answers");
     }
     assert_eq!(stage.server_connections().expect("it answers"), 10);
     let config = Stage::config(&stage.cluster).set("cluster.main.pool.app.max_connections.primary", 3);

@@ -47,7 +47,7 @@ fn what_takes_too_long_is_cut() {
     let mut stage =
         Stage::with(builder, |config| config.set("server.shutdown_timeout", "1s")).expect("it starts");
     let mut open = stage.client().expect("it may log in");
-    open.query("BEGIN").expect("it answers");
+    open.query("BEGIN; SELECT 1").expect("it answers");
     let mut running = stage.client().expect("it may log in");
     running.send(&encode::query("SELECT pg_sleep(600)")).expect("it reads");
     let mut session = Client::connect(&stage.session()).expect("it may log in");
@@ -91,7 +91,7 @@ fn without_clients_it_ends_at_once() {
 fn sigkill_leaves_nothing_behind() {
     let mut stage = Stage::new().expect("it starts");
     let mut client = stage.client().expect("it may log in");
-    client.query("BEGIN").expect("it answers");
+    client.query("BEGIN; SELECT 1").expect("it answers");
     stage.proxy.kill().expect("it runs");
     client.receive_rest().expect("its connection is closed");
     stage.wait_until_gone(LIMIT).expect("no server connection is left");

@@ -145,7 +145,7 @@ fn every_key() {
         client_idle_timeout = "1h"
         idle_transaction_timeout = "1m"
         query_timeout = "5m"
-        defer_begin = true
+        defer_begin = false
         max_client_connections = 500
         [cluster.main.pool.app.user.app]
         max_client_connections = 50
@@ -205,7 +205,7 @@ fn every_key() {
     );
     assert_eq!((app.client_login_timeout, batch.client_login_timeout), (10 * SECOND, 20 * SECOND));
     let (idle, idle_transaction, query) = (3600 * SECOND, 60 * SECOND, 300 * SECOND);
-    assert!(app.defer_begin && !batch.defer_begin);
+    assert!(!app.defer_begin && batch.defer_begin);
     assert_eq!(app.client_timeouts, ClientTimeouts { idle, idle_transaction, query });
     assert_eq!((app.max_client_connections, app.users[0].max_client_connections), (500, 50));
     assert_eq!((batch.mode, batch.checkout_timeout), (PoolMode::Session, 5400 * SECOND));
