@@ -218,7 +218,8 @@ impl Relay<'_> {
     /// `None`: none of the limits is about what the client waits for.
     fn phase(&self) -> Option<Phase> {
         let tracker = &self.state.tracker;
-        if self.state.swallowing || self.client.body_left > 0 || !tracker.awaits_client() {
+        let ours = self.state.swallowing || self.state.own_names.underway;
+        if ours || self.client.body_left > 0 || !tracker.awaits_client() {
             Some(Phase::Query)
         } else if self.is_cancelling() || self.is_reserving() {
             // Its next message may be there, and it is not the client that holds it back.

@@ -1,7 +1,8 @@
-//! How long the server may take to answer what is ours: a client's parameters, its BEGIN and its names ahead of a statement, the
-//! question behind one. Whoever waits for a server connection waits as long (`checkout_timeout`): it is of no use before that.
+//! How long the server may take to answer what is ours: a client's parameters and its BEGIN ahead of a statement, the question
+//! behind one. Whoever waits for a server connection waits as long (`checkout_timeout`): it is of no use before that.
 //!
-//! What goes in one write with the client's statement has no deadline of its own, because PostgreSQL does not answer it by itself.
+//! What goes in one write with the client's statement has no deadline of its own, because PostgreSQL does not answer it by itself. Nor
+//! have the client's names: to read a statement, PostgreSQL may have to wait for a lock, as long as the client would have.
 
 use super::{Relay, RelayEnd, RelayState};
 use std::pin::Pin;
@@ -22,7 +23,7 @@ impl RelayState {
 impl Relay<'_> {
     /// Ready when the server has taken too long to answer us.
     pub(super) fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<RelayEnd> {
-        if !self.state.swallowing && !self.state.own_names.underway {
+        if !self.state.swallowing {
             self.state.deadline = Deadline::default();
             return Poll::Pending;
         }

@@ -154,3 +154,35 @@ fn a_listen_waits_for_its_listener_at_nobodys_expense() {
         assert_eq!(waits.receive().expect("it listens").tag, b'A');
     }
 }
+
+/// To put a client's statement on the server, PostgreSQL may have to wait for a lock, as it would for the client.
+#[test]
+fn a_lock_may_be_waited_for_where_a_text_names_a_prepared_statement() {
+    let change = |config: halephant_harness::ProxyConfig| {
+        config
+            .set("server.checkout_timeout", "500ms")
+            .set("cluster.main.pool.app.client_idle_timeout", "500ms")
+            .set("cluster.main.pool.app.idle_transaction_timeout", "500ms")
+    };
+    let stage = Stage::with(Cluster::builder(), change).expect("it starts");
+    stage.prepare("CREATE TABLE t (a int); INSERT INTO t VALUES (1)").expect("the owner may");
+    let mut locker = Client::connect(&stage.direct()).expect("it may log in");
+    for begin in [false, true] {
+        let mut client = stage.client().expect("it may log in");
+        let parse = [encode::parse("s", "SELECT a FROM t"), encode::sync()].concat();
+        client.send(&parse).expect("it reads");
+        client.receive_until(b'Z').expect("it is prepared");
+        if begin {
+            client.query("BEGIN; SELECT 1").expect("it answers");
+        }
+        locker.query("BEGIN; LOCK TABLE t").expect("the owner may");
+        client.send(&encode::query("EXECUTE s")).expect("it reads");
+        let waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted";
+        stage.wait_until(waiting, "1", halephant_suite::client::LIMIT).expect("it waits for the lock");
+        client.set_limit(std::time::Duration::from_millis(1200));
+        client.receive_or_end().expect_err("it goes on waiting");
+        client.set_limit(halephant_suite::client::LIMIT);
+        locker.query("COMMIT").expect("it answers");
+        assert_eq!(values(&client.receive_until(b'Z').expect("it is answered")), ["1"]);
+    }
+}
