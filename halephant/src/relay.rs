@@ -21,6 +21,7 @@ mod read_only;
 mod refuse;
 mod retry;
 mod scan;
+mod sequences;
 mod settings;
 mod suspect;
 pub mod trace;
@@ -182,6 +183,8 @@ pub struct RelayState {
     begin: begin::Begin,
     joined: Option<Box<join::Joined>>,
     settings: settings::Settings,
+    /// What `nextval()` gave to another client is there to be asked for.
+    has_others_sequences: bool,
     /// How the server reads statements may change with what it was sent.
     dialect_changes: bool,
     /// What the client had sent before the relay began was looked at.

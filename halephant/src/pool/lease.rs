@@ -12,6 +12,7 @@ use crate::topology::{Cluster, NodeIndex};
 use crate::worker::{WorkerId, Workers};
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// Counts against the limits from the moment an opening begins until PostgreSQL has let go of the connection.
@@ -162,6 +163,15 @@ impl DerefMut for Lease {
 impl Leased {
     pub fn connection(&mut self) -> &mut ServerConnection {
         &mut self.connection
+    }
+
+    /// Whether a client of the pool has asked for what `nextval()` gave before.
+    pub fn recalls_sequences(&self) -> bool {
+        self.slot.pool.recalls_sequences.load(Ordering::Relaxed)
+    }
+
+    pub fn note_recall(&self) {
+        self.slot.pool.recalls_sequences.store(true, Ordering::Relaxed);
     }
 
     /// The counters of its pool.

@@ -15,7 +15,7 @@ use crate::worker::Workers;
 use arc_swap::ArcSwap;
 use opentelemetry::trace::SpanContext;
 use std::fmt;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -29,6 +29,8 @@ pub(super) struct Shared {
     pub(super) next_waiter: AtomicU64,
     pub(super) registry: Arc<Registry>,
     pub(super) metrics: Arc<PoolMetrics>,
+    /// Its clients ask for what `nextval()` gave them before.
+    pub(super) recalls_sequences: AtomicBool,
     /// Nothing before it is set.
     pub(super) tracer: OnceLock<Tracer>,
 }
@@ -56,6 +58,7 @@ impl Shared {
             next_waiter: AtomicU64::new(0),
             registry: Arc::default(),
             metrics: Arc::default(),
+            recalls_sequences: AtomicBool::new(false),
             tracer: OnceLock::new(),
         })
     }

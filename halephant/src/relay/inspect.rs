@@ -4,6 +4,7 @@
 use super::Relay;
 use super::join::Joined;
 use super::pin::{Consequence, PinReason, Pins, consequence};
+use super::sequences::recalls;
 use crate::server::apply::{encode_joined, encode_parameters, has_short_timeout};
 use crate::sql::effect::{Discard, Effect, Value};
 use crate::sql::{self, Dialect};
@@ -83,6 +84,9 @@ impl Relay<'_> {
         let mut changes = false;
         for effect in effects.iter().flat_map(with_body) {
             changes |= changes_dialect(effect);
+            if recalls(effect) {
+                self.lease.note_recall();
+            }
             if matches!(effect, Effect::Deallocate(_) | Effect::Discard(Discard::All)) {
                 self.state.statements.deallocating = true;
                 self.state.statements.may_deallocate = true;
@@ -167,8 +171,10 @@ impl Relay<'_> {
 
     /// Sends what turns the connection's parameters into the client's, in front of the client's first message.
     pub(super) fn apply_parameters(&mut self) {
+        let discards = self.meets_sequences() && self.lease.recalls_sequences();
+        self.state.has_others_sequences &= !discards;
         let server = self.lease.connection();
-        if server.applied == self.client.wanted {
+        if server.applied == self.client.wanted && !discards {
             self.tell_parameters();
             return;
         }
@@ -179,8 +185,8 @@ impl Relay<'_> {
         let joins = !self.state.is_hasty && self.may_join(&difference);
         let mut out = BytesMut::new();
         let encoded = match joins {
-            true => encode_joined(&difference.set, &difference.reset, &mut out),
-            false => encode_parameters(&difference.set, &difference.reset, &mut out).map(|()| 0),
+            true => encode_joined(&difference.set, &difference.reset, discards, &mut out),
+            false => encode_parameters(&difference.set, &difference.reset, discards, &mut out).map(|()| 0),
         };
         match encoded {
             Ok(commands) => {

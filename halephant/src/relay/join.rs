@@ -10,7 +10,7 @@ use super::begin::JoinedBegin;
 use super::{Relay, RelayEnd};
 use crate::server::apply::BEGIN_ANSWERS;
 use crate::server::parameters::Difference;
-use crate::sql::effect::Effect;
+use crate::sql::effect::{Effect, Sequence};
 use crate::sql::{self, Dialect};
 use halephant_protocol::backend::{self, ParameterStatus};
 use halephant_protocol::frame::{HEADER_BYTES, Header, parse_frontend_header};
@@ -153,7 +153,10 @@ fn is_plain(text: &[u8], dialect: Dialect) -> bool {
         || sql::classify(text, dialect).iter().all(|effect| {
             matches!(
                 effect,
-                Effect::Transaction(_) | Effect::Sequence(_) | Effect::Notify(_) | Effect::Copy { .. }
+                Effect::Transaction(_)
+                    | Effect::Sequence(Sequence::Advance)
+                    | Effect::Notify(_)
+                    | Effect::Copy { .. }
             )
         })
 }

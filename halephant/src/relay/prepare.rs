@@ -86,6 +86,9 @@ impl Relay<'_> {
         if let Some(passage) = self.mention_in_text(header, text) {
             return passage;
         }
+        if self.awaits_discard(text) {
+            return Passage::Wait;
+        }
         self.inspect_query(text);
         self.queried();
         Passage::AsIs
@@ -132,7 +135,14 @@ impl Relay<'_> {
             && !self.client.statements.meaning.is_unsettled()
             && self.client.read_under == self.client.wanted
             && named.held.meaning == self.client.statements.meaning;
-        let told = named.told;
+        let (told, has_effects) = (named.told, named.has_effects);
+        if has_effects && self.state.has_others_sequences {
+            let statement = Arc::clone(named.held.statement());
+            if self.awaits_discard(statement.query()) {
+                return Passage::Wait;
+            }
+        }
+        let Some(named) = self.client.statements.find(name) else { return Passage::AsIs };
         let (id, has_effects) = if same { (named.held.id, named.has_effects) } else { self.read_anew(name) };
         match self.lease.connection().copies.find(id) {
             (Presence::Ready, columns) if columns == told && self.state.statements.pending.is_empty() => {}
@@ -181,15 +191,15 @@ impl Relay<'_> {
             self.client.statements.drop_unnamed();
             self.state.statements.unnamed_is_own = true;
         } else if !self.state.statements.unnamed_is_own {
-            if self.client_waits() {
+            if self.client_waits() || self.unnamed_awaits_discard() {
                 return Passage::Wait;
             }
             // What is there is another client's, or ours.
             self.state.statements.unnamed_is_own = true;
             match self.client.statements.unnamed() {
                 Some(definition) => {
-                    message::encode_parse(b"", definition, output.put_in());
                     let query = definition.split(|&byte| byte == 0).next().unwrap_or_default().to_vec();
+                    message::encode_parse(b"", definition, output.put_in());
                     self.inspect_text(&query);
                     self.sent_own(tag::PARSE, Change::Own);
                 }

@@ -19,28 +19,36 @@ impl ServerConnection {
         }
         let mut out = BytesMut::new();
         let difference = self.applied.difference(wanted);
-        encode_parameters(&difference.set, &difference.reset, &mut out)?;
+        encode_parameters(&difference.set, &difference.reset, false, &mut out)?;
         self.exchange(&out).await?;
         self.applied = wanted.clone();
         Ok(())
     }
 }
 
-/// Appends the extended-protocol messages that set and reset parameters, closed by one Sync.
+/// Appends the extended-protocol messages that set and reset parameters, closed by one Sync. `discard`: what the session knows of
+/// sequences, too.
 pub fn encode_parameters(
     set: &[(&str, &str)],
     reset: &[&str],
+    discard: bool,
     out: &mut BytesMut,
 ) -> Result<(), EncodeError> {
-    encode_changes(set, reset, false, out)?;
+    encode_changes(set, reset, discard, out)?;
+    encode_discard(discard, out)?;
     Sync.encode(out);
     Ok(())
 }
 
 /// The same as a transaction, without a Sync. Returns how many CommandComplete and CloseComplete answer it.
-pub fn encode_joined(set: &[(&str, &str)], reset: &[&str], out: &mut BytesMut) -> Result<u32, EncodeError> {
+pub fn encode_joined(
+    set: &[(&str, &str)],
+    reset: &[&str],
+    discard: bool,
+    out: &mut BytesMut,
+) -> Result<u32, EncodeError> {
     encode_statement("BEGIN", &ValuesBuf::new(), out)?;
-    let commands = encode_changes(set, reset, true, out)?;
+    let commands = encode_changes(set, reset, true, out)? + encode_discard(discard, out)?;
     encode_statement("COMMIT", &ValuesBuf::new(), out)?;
     close_portal(out)?;
     Ok(commands + 3)
@@ -112,6 +120,13 @@ fn encode_changes(
         commands += 1;
     }
     Ok(commands)
+}
+
+fn encode_discard(discard: bool, out: &mut BytesMut) -> Result<u32, EncodeError> {
+    if discard {
+        encode_statement("DISCARD SEQUENCES", &ValuesBuf::new(), out)?;
+    }
+    Ok(discard.into())
 }
 
 /// Appends a statement with one parameter, closed by a Sync.

@@ -31,6 +31,8 @@ pub struct ServerConnection {
     /// The prepared statements that it has under our names.
     pub copies: Copies,
     pub cancel: Arc<CancelTarget>,
+    /// The process ID of its last client, 0 if it had none: `currval()` gives what that one has drawn.
+    pub client: u32,
     /// The session may hold state of its last client: it must be reset before anybody else gets it.
     pub dirty: bool,
     /// Its last client may have set parameters that are not among `applied`.
@@ -61,6 +63,7 @@ impl ServerConnection {
             beginning: reported.clone(),
             reported,
             cancel: Arc::new(cancel),
+            client: 0,
             dirty: false,
             unsettled: false,
             listening: false,

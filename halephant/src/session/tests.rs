@@ -281,8 +281,8 @@ async fn a_statement_waits_until_its_parameters_are_set() {
 /// What is set for a client whose startup packet asks for it, as it goes with the first statement.
 fn joined() -> Vec<u8> {
     let mut out = BytesMut::new();
-    let commands =
-        crate::server::apply::encode_joined(&[("work_mem", "1MB")], &[], &mut out).expect("it is short");
+    let commands = crate::server::apply::encode_joined(&[("work_mem", "1MB")], &[], false, &mut out)
+        .expect("it is short");
     assert_eq!(commands, 4);
     out.to_vec()
 }

@@ -32,6 +32,9 @@ impl Relay<'_> {
         if let Some(passage) = self.goes_to_nothing(output) {
             return passage;
         }
+        if self.awaits_discard(parse.query) {
+            return Passage::Wait;
+        }
         if parse.statement.is_empty() {
             if let Some(passage) = self.mention_in_text(header, parse.query) {
                 return passage;

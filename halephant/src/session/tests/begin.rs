@@ -112,7 +112,8 @@ async fn begin_goes_with_a_statement_that_waits_for_its_parameters() {
     send(&mut client.socket, &[query("BEGIN"), query("SET DateStyle = German")].concat()).await;
     let mut server = stage.server().await;
     let mut sets = BytesMut::new();
-    crate::server::apply::encode_parameters(&[("work_mem", "1MB")], &[], &mut sets).expect("it is short");
+    crate::server::apply::encode_parameters(&[("work_mem", "1MB")], &[], false, &mut sets)
+        .expect("it is short");
     expect(&mut server, &sets).await;
     expect_nothing(&mut server).await;
     send(&mut server, IDLE).await;
