@@ -172,6 +172,8 @@ pub struct RelayState {
     pub tracker: Tracker,
     pub pins: Pins,
     pending: inspect::Pending,
+    /// A text that pinned is not answered yet.
+    doubted: Option<inspect::Doubted>,
     statements: prepare::Statements,
     own_names: own_names::OwnNames,
     retry: retry::Retry,

@@ -9,12 +9,22 @@ use crate::server::apply::{encode_joined, encode_parameters, has_short_timeout};
 use crate::sql::effect::{Discard, Effect, Value};
 use crate::sql::{self, Dialect};
 use bytes::BytesMut;
-use halephant_protocol::backend::{ParameterStatus, TransactionStatus};
+use halephant_protocol::backend::{self, ErrorFields, ParameterStatus, TransactionStatus, field};
 use halephant_protocol::frame::Header;
 use halephant_protocol::frontend::tag;
 
 /// Longest message whose statement is read. A client with a longer one keeps its connection.
 pub(super) const INSPECTED_BYTES_MAX: usize = 1 << 20;
+
+/// Longest error that is looked into for that.
+const SYNTAX_ERROR_BYTES_MAX: u32 = 8 * 1024;
+
+/// What held before a text that pinned.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Doubted {
+    pins: Pins,
+    dirty: bool,
+}
 
 /// What statements on their way to the server will mean once it has carried them out.
 #[derive(Debug, Default)]
@@ -142,6 +152,12 @@ impl Relay<'_> {
     pub(super) fn pin(&mut self, reason: PinReason) {
         // What comes behind a statement that ends pins is not ended by it.
         self.state.pending.clear.remove(reason.into());
+        let before = Doubted { pins: self.state.pins, dirty: self.lease.connection().dirty };
+        // Pins of a text that comes behind others are not told apart by an answer.
+        self.state.doubted = match self.state.tracker.is_quiet() {
+            true => self.state.doubted.or(Some(before)),
+            false => None,
+        };
         if self.release.is_shared() && self.state.pins.insert(reason) {
             tracing::debug!(
                 process_id = self.handle.process_id(),
@@ -150,6 +166,27 @@ impl Relay<'_> {
             );
             self.observe_pin(reason);
             self.lease.connection().dirty = true;
+        }
+    }
+
+    /// Bytes of an ErrorResponse that must be there to know whether it takes pins back.
+    pub(super) fn doubted_bytes(&self, header: Header) -> u32 {
+        let told = self.state.doubted.is_some() && header.body_bytes <= SYNTAX_ERROR_BYTES_MAX;
+        if told { header.body_bytes } else { 0 }
+    }
+
+    /// The first answer to a text that pinned: where the server could not read the text, it did nothing of it.
+    #[inline]
+    pub(super) fn settle_doubted(&mut self, tag: u8, body: &[u8]) {
+        if self.state.doubted.is_none() || matches!(tag, b'N' | b'S' | b'A') {
+            return;
+        }
+        let Some(before) = self.state.doubted.take() else { return };
+        if tag == backend::tag::ERROR_RESPONSE && is_of_grammar(body) {
+            let mut pins = self.state.pins;
+            pins.remove(before.pins);
+            self.unpin(pins);
+            self.lease.connection().dirty = before.dirty;
         }
     }
 
@@ -234,6 +271,19 @@ impl Relay<'_> {
         }
         self.client.known = server.reported.clone();
     }
+}
+
+/// Whether an error is PostgreSQL's grammar's, about the client's own text. The grammar reads all of a text before any of it runs.
+fn is_of_grammar(error: &[u8]) -> bool {
+    let Ok(fields) = ErrorFields::parse(error) else { return false };
+    let is = |code, value: &[u8]| fields.field(code) == Some(value);
+    is(field::SQLSTATE, b"42601")
+        && is(field::ROUTINE, b"scanner_yyerror")
+        && fields.field(field::POSITION).is_some()
+        // Not of a text that a function runs.
+        && [field::INTERNAL_POSITION, field::INTERNAL_QUERY, field::WHERE]
+            .iter()
+            .all(|&code| fields.field(code).is_none())
 }
 
 /// An effect, and what an EXECUTE of it will do, if it prepares something.

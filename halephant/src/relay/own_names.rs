@@ -107,6 +107,8 @@ impl Relay<'_> {
         Sync.encode(&mut self.state.to_server);
         if !leaving {
             self.pin(PinReason::PreparedStatement);
+            // That stays, whatever the text turns out to be.
+            self.state.doubted = None;
         }
         self.state.own_names.underway = true;
         self.lease.connection().busy = true;

@@ -252,7 +252,10 @@ impl Relay<'_> {
         match header.tag {
             backend::tag::READY_FOR_QUERY | backend::tag::PARAMETER_STATUS => header.body_bytes,
             backend::tag::ERROR_RESPONSE => match self.refusal_bytes(header) {
-                0 => self.canonical_error_bytes(header).max(header.body_bytes.min(SEVERITY_BYTES)),
+                0 => self
+                    .canonical_error_bytes(header)
+                    .max(self.doubted_bytes(header))
+                    .max(header.body_bytes.min(SEVERITY_BYTES)),
                 whole => whole,
             },
             backend::tag::PARAMETER_DESCRIPTION => {
@@ -294,6 +297,7 @@ impl Relay<'_> {
                 ServerEvent::Forward
             }
             tag => {
+                self.settle_doubted(tag, body);
                 self.listen_server(tag, body);
                 match tag {
                     backend::tag::COMMAND_COMPLETE if self.awaits_command() => self.inspect_command(body),
