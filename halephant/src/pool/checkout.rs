@@ -7,6 +7,7 @@ use super::{CheckoutError, Lease, UserIndex};
 use crate::net::Role;
 use crate::server::parameters::SessionParameters;
 use crate::telemetry::metrics::PoolMetrics;
+use crate::worker::Workers;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -100,7 +101,11 @@ impl Shared {
         self.decide(|state, limits, steps| {
             closed = state.closed;
             if !closed {
-                state.enqueue(user, role, Waiter { id, since: Instant::now(), grant });
+                state.enqueue(
+                    user,
+                    role,
+                    Waiter { id, since: Instant::now(), worker: Workers::current(), grant },
+                );
                 state.open_for_waiters(limits, user, role, steps);
             }
         });

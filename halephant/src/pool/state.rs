@@ -4,7 +4,7 @@ use super::bounds::{Bounds, Member};
 use super::lease::{Lease, Slot};
 use super::registry::ServerState;
 use super::settings::RoleLimits;
-use super::waiter::{Grant, Waiter, WaiterId};
+use super::waiter::{self, Grant, Waiter, WaiterId};
 use crate::net::Role;
 use crate::server::OpenError;
 use crate::server::parameters::SessionParameters;
@@ -404,7 +404,8 @@ impl State {
             return;
         }
         lease.idle_since = now;
-        if let Some(waiter) = self.users[user.0].waiting[role as usize].pop_front() {
+        if let Some(waiter) = waiter::take_next(&mut self.users[user.0].waiting[role as usize], lease.worker)
+        {
             steps.push(Step::Grant(waiter, Ok(lease)));
             return;
         }
