@@ -109,7 +109,7 @@ mod tests {
         let soon = AHEAD_MAX / 2;
         let late = AHEAD_MAX * 2;
         assert_eq!(served(&[(0, Duration::ZERO), (0, soon)]), [0, 1]);
-        assert_eq!(served(&[(1, Duration::ZERO), (0, soon), (1, soon), (0, late)]), [1, 0, 3, 2]);
+        assert_eq!(served(&[(1, Duration::ZERO), (0, soon), (1, soon), (0, late)]), [1, 0, 2, 3]);
         assert_eq!(served(&[(1, Duration::ZERO), (0, late)]), [0, 1]);
         assert_eq!(served(&[(1, Duration::ZERO), (1, soon)]), [0, 1]);
         let far: Vec<_> = (0..=SCAN_MAX).map(|at| (usize::from(at < SCAN_MAX), Duration::ZERO)).collect();
