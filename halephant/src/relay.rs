@@ -172,8 +172,8 @@ pub struct RelayState {
     pub tracker: Tracker,
     pub pins: Pins,
     pending: inspect::Pending,
-    /// A text that pinned is not answered yet.
-    doubted: Option<inspect::Doubted>,
+    /// The pins from before a text that pinned and is not answered yet.
+    doubted: Option<pin::Pins>,
     statements: prepare::Statements,
     own_names: own_names::OwnNames,
     retry: retry::Retry,

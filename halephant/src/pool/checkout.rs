@@ -72,8 +72,9 @@ impl Shared {
     ) -> Result<Lease, CheckoutError> {
         let deadline = tokio::time::Instant::now() + after;
         let id = WaiterId(self.next_waiter.fetch_add(1, Ordering::Relaxed));
+        let since = Instant::now();
         loop {
-            let waiting = self.enqueue(user, role, id)?;
+            let waiting = self.enqueue(user, role, id, since)?;
             let Ok(granted) = tokio::time::timeout_at(deadline, waiting).await else {
                 return Err(self.timed_out(user, role, after));
             };
@@ -88,6 +89,7 @@ impl Shared {
         user: UserIndex,
         role: Role,
         id: WaiterId,
+        since: Instant,
     ) -> Result<Waiting, CheckoutError> {
         if !self.has_capacity(user, role) {
             return Err(CheckoutError::NoCapacity {
@@ -101,11 +103,7 @@ impl Shared {
         self.decide(|state, limits, steps| {
             closed = state.closed;
             if !closed {
-                state.enqueue(
-                    user,
-                    role,
-                    Waiter { id, since: Instant::now(), worker: Workers::current(), grant },
-                );
+                state.enqueue(user, role, Waiter { id, since, worker: Workers::current(), grant });
                 state.open_for_waiters(limits, user, role, steps);
             }
         });

@@ -19,13 +19,6 @@ pub(super) const INSPECTED_BYTES_MAX: usize = 1 << 20;
 /// Longest error that is looked into for that.
 const SYNTAX_ERROR_BYTES_MAX: u32 = 8 * 1024;
 
-/// What held before a text that pinned.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Doubted {
-    pins: Pins,
-    dirty: bool,
-}
-
 /// What statements on their way to the server will mean once it has carried them out.
 #[derive(Debug, Default)]
 pub(super) struct Pending {
@@ -77,7 +70,9 @@ impl Relay<'_> {
             self.state.dialect_changes = false;
             return false;
         }
-        if !matches!(header.tag, tag::QUERY | tag::PARSE | tag::BIND) {
+        // None of these goes ahead unanswered: there would be no Sync to bring its answer.
+        let waits = [tag::QUERY, tag::PARSE, tag::BIND, tag::CLOSE, tag::DESCRIBE, tag::EXECUTE];
+        if !waits.contains(&header.tag) {
             return false;
         }
         if !self.client_waits() {
@@ -152,7 +147,7 @@ impl Relay<'_> {
     pub(super) fn pin(&mut self, reason: PinReason) {
         // What comes behind a statement that ends pins is not ended by it.
         self.state.pending.clear.remove(reason.into());
-        let before = Doubted { pins: self.state.pins, dirty: self.lease.connection().dirty };
+        let before = self.state.pins;
         // Pins of a text that comes behind others are not told apart by an answer.
         self.state.doubted = match self.state.tracker.is_quiet() {
             true => self.state.doubted.or(Some(before)),
@@ -184,9 +179,9 @@ impl Relay<'_> {
         let Some(before) = self.state.doubted.take() else { return };
         if tag == backend::tag::ERROR_RESPONSE && is_of_grammar(body) {
             let mut pins = self.state.pins;
-            pins.remove(before.pins);
+            pins.remove(before);
+            // The connection is reset all the same before somebody else gets it.
             self.unpin(pins);
-            self.lease.connection().dirty = before.dirty;
         }
     }
 

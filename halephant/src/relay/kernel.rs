@@ -281,6 +281,8 @@ impl Relay<'_> {
             self.state.tracker.unseen_requests(count(client.cycles), requests.framing.tag);
         }
         if server.messages > 0 {
+            // Among them were the answers to texts that pinned.
+            self.state.doubted = None;
             let status = TransactionStatus::parse(answers.framing.status).ok();
             self.state.tracker.unseen_answers(count(server.cycles), status, answers.framing.tag);
         }
@@ -309,7 +311,7 @@ impl Relay<'_> {
         let ending = self.state.terminated || self.state.half_closed.is_some();
         (self.release == Release::AtSessionEnd || pinned)
             && !ending
-            && !self.state.swallowing
+            && !self.is_swallowing()
             && !self.is_cancelling()
             && !self.state.tracker.in_doubt()
             && !self.state.tracker.copy_open()

@@ -1,6 +1,7 @@
 //! Where a client's SQL speaks of its prepared statements: EXECUTE, DEALLOCATE and PREPARE know names on the server only,
 //! so the ones that a text mentions are put there before it.
 
+use super::output::Output;
 use super::pin::PinReason;
 use super::prepare::Passage;
 use super::{Relay, RelayEnd};
@@ -30,7 +31,12 @@ pub(super) struct OwnNames {
 
 impl Relay<'_> {
     /// Looks for names of the client's in a text. `Some`: it has to wait.
-    pub(super) fn mention_in_text(&mut self, header: Header, text: &[u8]) -> Option<Passage> {
+    pub(super) fn mention_in_text(
+        &mut self,
+        header: Header,
+        text: &[u8],
+        output: &mut Output<'_>,
+    ) -> Option<Passage> {
         let nothing = self.client.statements.is_empty() && self.state.statements.pending.is_empty();
         if std::mem::take(&mut self.state.own_names.done) || nothing {
             return None;
@@ -49,8 +55,7 @@ impl Relay<'_> {
         };
         if !self.state.statements.pending.is_empty() && effects.iter().any(names_one) {
             // What names there are is not settled.
-            self.state.statements.waiting = true;
-            return Some(Passage::Wait);
+            return Some(self.wait(output));
         }
         let mentioned = |effect: &Effect<'_>| match effect {
             Effect::Prepare { name, .. } | Effect::Execute(name) | Effect::Deallocate(Some(name)) => {
@@ -66,14 +71,15 @@ impl Relay<'_> {
         }
         if self.is_joining() {
             // What is put there ends with a Sync, which must not come before it is known that ours went well.
-            Flush.encode(&mut self.state.to_server);
-            self.state.statements.waiting = true;
+            // Behind what was passed on of the same read; it is also what a BEGIN is sent with that waits for the first message.
+            if !std::mem::replace(&mut self.state.statements.waiting, true) {
+                Flush.encode(output.put_in());
+            }
             return Some(Passage::Wait);
         }
         let tracker = &self.state.tracker;
         if !tracker.is_quiet() {
-            self.state.statements.waiting = true;
-            return Some(Passage::Wait);
+            return Some(self.wait(output));
         }
         if tracker.needs_sync() || tracker.status() == TransactionStatus::Failed {
             // A Sync of ours would end the client's batch; in a failed transaction nothing can be prepared. PostgreSQL

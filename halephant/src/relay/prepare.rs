@@ -83,7 +83,7 @@ impl Relay<'_> {
             return Passage::AsIs;
         };
         let text = body.split(|&byte| byte == 0).next().unwrap_or_default();
-        if let Some(passage) = self.mention_in_text(header, text) {
+        if let Some(passage) = self.mention_in_text(header, text, output) {
             return passage;
         }
         if self.awaits_discard(text) {
@@ -257,7 +257,7 @@ impl Relay<'_> {
 
     /// Nothing more of the client's is passed on until the server has answered something; where it would keep its
     /// answers back, it is asked for them.
-    fn wait(&mut self, output: &mut Output<'_>) -> Passage {
+    pub(super) fn wait(&mut self, output: &mut Output<'_>) -> Passage {
         if !std::mem::replace(&mut self.state.statements.waiting, true)
             && self.state.tracker.commits_at_sync()
         {

@@ -38,11 +38,11 @@ impl Relay<'_> {
                 Ok(header) => header?,
                 Err(error) => return Some(RelayEnd::ClientViolation(error)),
             };
-            if self.awaits_joined() {
-                return None;
-            }
             if header.tag == frontend::tag::TERMINATE && !self.state.tracker.copy_open() {
                 self.state.terminated = true;
+                return None;
+            }
+            if self.awaits_joined() {
                 return None;
             }
             if !self.pass_statement(header, rest) {

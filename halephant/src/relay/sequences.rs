@@ -4,7 +4,7 @@
 //! of a client's first statement, if another one had it before.
 
 use super::Relay;
-use crate::server::apply::encode_parameters;
+use crate::server::apply::{encode_parameters, has_short_timeout};
 use crate::sql;
 use crate::sql::effect::{Effect, Sequence};
 
@@ -36,6 +36,7 @@ impl Relay<'_> {
             return false;
         }
         self.state.has_others_sequences = false;
+        self.state.is_hasty = has_short_timeout(&self.lease.connection().applied);
         self.state.swallowing = true;
         self.state.began = false;
         self.lease.connection().busy = true;

@@ -429,10 +429,17 @@ impl Tracker {
         self.copy_in = false;
         self.copy_both = false;
         let running = self.running_entries();
+        let mut ignored = false;
         while let Some(entry) = self.expected.remove(running) {
             self.owed -= entry.owes();
             self.done += entry.answers();
+            ignored |= matches!(entry, Expect::Syncs { .. });
             if entry == Expect::CopyEnd {
+                if ignored {
+                    // What the last of them was to end is still open.
+                    let last = self.expected.iter().rev().find(|entry| **entry != Expect::CopyEnd);
+                    self.unsynced = matches!(last, Some(Expect::Extended { .. }));
+                }
                 return;
             }
         }

@@ -92,13 +92,14 @@ impl ServerConnection {
             let message = buffer.read_message(&mut self.stream, BODY_BYTES_MAX).await?;
             match backend::Message::parse(message.tag, &message.body)? {
                 backend::Message::DataRow(row) => {
-                    // A row without columns takes room, too.
-                    taken += message.body.len() + size_of::<Row>();
+                    let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
+                    let row: Row = row.columns.iter().map(|value| value.map(text)).collect();
+                    // A row without columns takes room, too, and so does a column without a value.
+                    taken += message.body.len() + size_of::<Row>() + size_of_val(row.as_slice());
                     if taken > ROWS_BYTES_MAX {
                         return Err(QueryError::TooMuch);
                     }
-                    let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
-                    rows.push(row.columns.iter().map(|value| value.map(text)).collect());
+                    rows.push(row);
                 }
                 backend::Message::ErrorResponse(fields) => {
                     let error = ServerError::from_fields(&fields);

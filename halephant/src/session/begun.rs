@@ -173,6 +173,9 @@ impl Session {
         let (bytes, described) = (batch.bytes, batch.described);
         self.begun = Begun::Open(batch.query.into());
         self.client.statements.set_unnamed(batch.definition);
+        if let Some(listening) = self.client.listening.as_deref_mut() {
+            listening.parsed(b"", None, false);
+        }
         let mut answers = vec![backend::tag::PARSE_COMPLETE, backend::tag::BIND_COMPLETE];
         answers.extend(described.then_some(backend::tag::NO_DATA));
         for tag in answers {

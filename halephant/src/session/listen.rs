@@ -36,6 +36,10 @@ impl Session {
     /// What a LISTEN at the front does, where it can be read before it is known which connection it goes to.
     fn first_script(&self) -> Option<Arc<Script>> {
         self.client.listening.as_ref()?;
+        if self.access.is_read_only() {
+            // A replica refuses it in its own words.
+            return None;
+        }
         let held = &self.client.held;
         let header = parse_frontend_header(held).ok()??;
         if header.tag != tag::QUERY {

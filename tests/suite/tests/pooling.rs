@@ -1,6 +1,7 @@
 //! What a server connection carries from one client to the next (nothing), and when it is opened and closed.
 
 use halephant_harness::{Cluster, wait_for};
+use halephant_suite::encode::{bind, copy_data, copy_done, execute, flush, parse, query, sync, terminate};
 use halephant_suite::{Client, Stage, stage};
 use std::time::Duration;
 
@@ -37,6 +38,43 @@ const TRACES: [(&str, &str); 9] = [
         "SELECT EXISTS (SELECT FROM pg_cursors WHERE name = 'mine')",
     ),
 ];
+
+/// The Sync that was read while the server took data ended nothing: the next one commits.
+#[test]
+fn a_copy_is_committed_by_the_sync_behind_it() {
+    let stage = narrow();
+    stage.prepare("CREATE TABLE copied (a int)").expect("it is made");
+    let client = || stage.client().expect("it may log in");
+    let (mut one, mut other) = (client(), client());
+    let copy = [parse("", "COPY copied FROM STDIN"), bind("", "", &[]), execute("", 0), sync()];
+    one.send(&copy.concat()).expect("it is read");
+    one.receive_until(b'G').expect("it takes data");
+    one.send(&[copy_data(b"1\n"), copy_done(), flush()].concat()).expect("it is read");
+    one.receive_until(b'C').expect("it is done");
+    other.send(&query("SELECT 1/0")).expect("it is read");
+    one.send(&sync()).expect("it is read");
+    one.receive_until(b'Z').expect("it is committed");
+    other.receive_until(b'Z').expect("it is answered");
+    assert_eq!(other.value("SELECT count(*) FROM copied").expect("it answers"), "1");
+}
+
+/// Whatever still waits for an answer: who has said goodbye is gone.
+#[test]
+fn the_statement_of_a_client_that_left_is_cancelled_in_a_transaction_too() {
+    let stage = narrow();
+    for begin in ["BEGIN", "BEGIN; SELECT 1"] {
+        let mut client = stage.client().expect("it may log in");
+        client.query(begin).expect("it begins");
+        client.send(&query("SELECT pg_sleep(600)")).expect("it is read");
+        let asleep =
+            "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE '%pg_sleep(600)%'
+            AND pid <> pg_backend_pid()";
+        stage.wait_until(asleep, "1", LIMIT).expect("it runs");
+        client.send(&terminate()).expect("it is read");
+        drop(client);
+        stage.wait_until(asleep, "0", LIMIT).expect("it is cancelled");
+    }
+}
 
 #[test]
 fn sessions_leave_no_trace() {

@@ -46,6 +46,25 @@ impl Pair {
     }
 }
 
+/// What the client sent behind a text that could not be read went to the server under its own name.
+#[test]
+fn a_name_behind_a_syntax_error_stays_its_clients() {
+    let mut pair = Pair::new();
+    pair.send(&[parse("a", "SELECT 1"), sync()]);
+    let both = [parse("", "SELEKT"), sync(), parse("a", "SELECT 1"), sync()].concat();
+    for client in [&mut pair.through, &mut pair.direct] {
+        client.send(&both).expect("it is read");
+        let first = client.receive_until(b'Z').expect("it is answered");
+        assert_eq!(message::error(&first).and_then(Message::sqlstate).as_deref(), Some("42601"));
+        let second = client.receive_until(b'Z').expect("it is answered");
+        assert_eq!(message::error(&second).and_then(Message::sqlstate).as_deref(), Some("42P05"));
+    }
+    let mut other = pair.stage.client().expect("it may log in");
+    other.send(&[bind("", "a", &[]), sync()].concat()).expect("it is read");
+    let answer = other.receive_until(b'Z').expect("it is answered");
+    assert_eq!(message::error(&answer).and_then(Message::sqlstate).as_deref(), Some("26000"));
+}
+
 /// Where in its source PostgreSQL reports an error, and where in a text, is left out.
 fn shown(messages: &[Message]) -> Vec<String> {
     let show = |message: &Message| match message.tag {

@@ -7,7 +7,7 @@ use crate::relay::output::Output;
 use crate::relay::refuse::Reason;
 use crate::relay::{Relay, inspect};
 use halephant_protocol::backend::{self, TransactionStatus};
-use halephant_protocol::frame::{HEADER_BYTES, Header};
+use halephant_protocol::frame::{HEADER_BYTES, Header, parse_frontend_header};
 use halephant_protocol::frontend::tag;
 
 /// Largest answer to our own Describe: 1,664 columns with long names, or 65,535 parameters.
@@ -39,7 +39,7 @@ impl Relay<'_> {
             return self.compare(name, id, told, is_told, output);
         }
         if !columns.is_known() {
-            let told_by_that = pending.describes(id).is_none_or(|by| by.is_none_or(|by| by == name));
+            let told_by_that = pending.describes(id).is_none_or(|by| by == Some(name));
             return (!told_by_that && told.has_rows()).then(|| self.wait(output));
         }
         if columns == told {
@@ -142,7 +142,14 @@ impl Relay<'_> {
     }
 }
 
-/// Whether the client asks for the columns right behind its Bind.
+/// Whether the client asks for the columns right behind its Bind: a Describe of that portal, as far as it is there.
 fn is_described_next(bind: Header, rest: &[u8]) -> bool {
-    rest.get(bind.frame_bytes()) == Some(&tag::DESCRIBE)
+    let Some((bind, next)) = rest.split_at_checked(bind.frame_bytes()) else { return false };
+    if next.first() != Some(&tag::DESCRIBE) {
+        return false;
+    }
+    let Ok(Some(header)) = parse_frontend_header(next) else { return true };
+    let Some(target) = next.get(HEADER_BYTES..header.frame_bytes()) else { return true };
+    let portal = bind.get(HEADER_BYTES..).and_then(|body| body.split_inclusive(|&byte| byte == 0).next());
+    target.strip_prefix(b"P") == portal
 }

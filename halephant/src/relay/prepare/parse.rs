@@ -36,7 +36,7 @@ impl Relay<'_> {
             return Passage::Wait;
         }
         if parse.statement.is_empty() {
-            if let Some(passage) = self.mention_in_text(header, parse.query) {
+            if let Some(passage) = self.mention_in_text(header, parse.query, output) {
                 return passage;
             }
             self.state.statements.shape.once = true;

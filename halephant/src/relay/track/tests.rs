@@ -174,6 +174,12 @@ fn a_sync_is_ignored_while_the_server_takes_copy_data() {
         ">PBEdHSdcS <12GCi",
     ]);
     owes(&[(">PBESdS", 2), (">PBESdS <12G >cS", 3), (">PBESdScS <12GC", 1)]);
+    completes(&[">PBES <12G >dcH <C >S <i", ">PBESdcPBES <12GC12Ci"]);
+    for open in [">PBES <12G >dc <C", ">PBESdSc <12GC"] {
+        let tracker = play(open);
+        assert!(!tracker.is_complete() && tracker.commits_at_sync(), "{open}: {tracker:?}");
+    }
+    assert!(!play(">QSdSc <GC").commits_at_sync(), "a Query has its own end");
 }
 
 /// Copying to a view, or with a trigger that refuses, fails before any data is read: a Sync sent ahead is answered.

@@ -68,6 +68,27 @@ fn a_statement_in_the_middle_of_a_copy_ends_the_connection_in_the_words_of_postg
     check(&[first, copy]);
 }
 
+/// The first Sync is read while the server takes data, and ends nothing: what was copied is not committed yet.
+#[test]
+fn a_copy_that_ignored_its_sync_holds_its_connection() {
+    let set = run("SET application_name = 'y'");
+    let mut copy = run("COPY t FROM STDIN");
+    copy.extend([sync(), copy_done(), parse("", "SET application_name = 'y'")]);
+    check(&[set, copy]);
+}
+
+/// EXECUTE speaks of a name that has to be put on the server first.
+#[test]
+fn an_execute_behind_what_is_not_answered_is_answered() {
+    let named = vec![parse("named", "SELECT 1")];
+    let begin = || vec![query("BEGIN")];
+    let end = || vec![query("ROLLBACK")];
+    let behind_a_parse = vec![parse("", "SELECT 2"), query("EXECUTE named")];
+    let mut known = vec![parse("again", "SELECT 1")];
+    known.extend(run("EXECUTE again"));
+    check(&[named, begin(), behind_a_parse, end(), begin(), known, end()]);
+}
+
 #[test]
 fn a_name_stands_for_its_first_text_where_the_count_is_lost() {
     let first = vec![parse("named", "INSERT INTO deferred VALUES (1)")];
