@@ -46,6 +46,31 @@ impl Pair {
     }
 }
 
+/// EXECUTE of a name that is not on the server, behind messages whose answers PostgreSQL keeps back: it is answered, if only by
+/// 26000.
+#[test]
+fn an_execute_behind_what_is_not_answered_is_answered() {
+    let mut pair = Pair::new();
+    pair.send(&[parse("named", "SELECT 1"), sync()]);
+    let run = |sql| [parse("", sql), bind("", "", &[]), execute("", 0)].concat();
+    let behind = [
+        [parse("", "SELECT 2"), query("EXECUTE named")].concat(),
+        [parse("again", "SELECT 1"), run("EXECUTE again"), sync()].concat(),
+        [run("SELECT 2"), run("EXECUTE named"), sync()].concat(),
+        [run("SELECT 2"), run("DEALLOCATE named"), sync()].concat(),
+    ];
+    for messages in behind {
+        pair.query("BEGIN");
+        pair.through.send(&messages).expect("it is read");
+        let answer = pair.through.receive_until(b'Z').expect("it is answered");
+        let sqlstate = message::error(&answer).and_then(Message::sqlstate);
+        assert!(sqlstate.as_deref().is_none_or(|sqlstate| sqlstate == "26000"), "{sqlstate:?}");
+        pair.through.query("ROLLBACK").expect("it goes on");
+        pair.direct.query("ROLLBACK").expect("it goes on");
+        pair.query("SELECT 'in step'");
+    }
+}
+
 /// What the client sent behind a text that could not be read went to the server under its own name.
 #[test]
 fn a_name_behind_a_syntax_error_stays_its_clients() {

@@ -77,18 +77,6 @@ fn a_copy_that_ignored_its_sync_holds_its_connection() {
     check(&[set, copy]);
 }
 
-/// EXECUTE speaks of a name that has to be put on the server first.
-#[test]
-fn an_execute_behind_what_is_not_answered_is_answered() {
-    let named = vec![parse("named", "SELECT 1")];
-    let begin = || vec![query("BEGIN")];
-    let end = || vec![query("ROLLBACK")];
-    let behind_a_parse = vec![parse("", "SELECT 2"), query("EXECUTE named")];
-    let mut known = vec![parse("again", "SELECT 1")];
-    known.extend(run("EXECUTE again"));
-    check(&[named, begin(), behind_a_parse, end(), begin(), known, end()]);
-}
-
 #[test]
 fn a_name_stands_for_its_first_text_where_the_count_is_lost() {
     let first = vec![parse("named", "INSERT INTO deferred VALUES (1)")];
