@@ -140,6 +140,13 @@ impl Proxy {
         self.child.as_ref().map(Child::id).context("halephant does not run")
     }
 
+    /// Memory of its own that is resident: pages of its file come and go as the system likes.
+    pub fn resident_kib(&self) -> Result<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid()?))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).context("no RssAnon")?;
+        Ok(line.trim().trim_end_matches(" kB").parse()?)
+    }
+
     /// The same login, through this proxy.
     pub fn login(&self, direct: Login) -> Login {
         direct.at(self.port())

@@ -119,14 +119,20 @@ pub fn copy_fail(reason: &str) -> Vec<u8> {
 
 /// FunctionCall with text arguments and a text result.
 pub fn function_call(oid: u32, arguments: &[&str]) -> Vec<u8> {
+    let arguments: Vec<_> = arguments.iter().map(|argument| argument.as_bytes()).collect();
+    function_call_with(oid, &[], &arguments, 0)
+}
+
+/// FunctionCall with format codes: none for all text, one for all, or one each, and that of the result.
+pub fn function_call_with(oid: u32, formats: &[u16], arguments: &[&[u8]], result: u16) -> Vec<u8> {
     let mut body = oid.to_be_bytes().to_vec();
-    body.extend(shorts(&[]));
+    body.extend(shorts(formats));
     body.extend(count(arguments.len()));
     for argument in arguments {
         body.extend(length(argument.len()));
-        body.extend(argument.as_bytes());
+        body.extend(*argument);
     }
-    body.extend(0_u16.to_be_bytes());
+    body.extend(result.to_be_bytes());
     message(b'F', &body)
 }
 

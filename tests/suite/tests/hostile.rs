@@ -23,14 +23,6 @@ const WARM_UP: usize = 5_000;
 const GROWTH_KIB_MAX: u64 = 16 * 1024;
 const SEED: u64 = 0x6861_6C65;
 
-/// Memory of its own: pages of its file come and go as the system likes.
-fn resident_kib(proxy: &Proxy) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{}/status", proxy.pid().expect("it runs")));
-    let status = status.expect("it runs");
-    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("Linux has it");
-    line.trim().trim_end_matches(" kB").parse().expect("it is a number")
-}
-
 fn descriptors(proxy: &Proxy) -> usize {
     fs::read_dir(format!("/proc/{}/fd", proxy.pid().expect("it runs"))).expect("it runs").count()
 }
@@ -174,7 +166,7 @@ fn a_hundred_thousand_generated_handshakes() {
     .expect("it starts");
     let socket = directory.path().join(format!(".s.PGSQL.{}", stage.proxy.port()));
     attack(&socket, SEED, WARM_UP);
-    let (memory, open) = (resident_kib(&stage.proxy), descriptors(&stage.proxy));
+    let (memory, open) = (stage.proxy.resident_kib().expect("it runs"), descriptors(&stage.proxy));
     let answered = attack(&socket, SEED + 1000, HANDSHAKES);
     assert!(
         answered > HANDSHAKES / 2,
@@ -182,7 +174,7 @@ fn a_hundred_thousand_generated_handshakes() {
     );
     let closed = || Ok((descriptors(&stage.proxy) <= open + 4).then_some(()));
     wait_for("the connections to be closed", LIMIT, closed).expect("they are");
-    let grown = resident_kib(&stage.proxy).saturating_sub(memory);
+    let grown = stage.proxy.resident_kib().expect("it runs").saturating_sub(memory);
     assert!(grown < GROWTH_KIB_MAX, "{grown} KiB more than {memory} KiB");
     assert_well(&stage);
 }
@@ -334,7 +326,7 @@ fn hostile_servers_are_endured() {
         waited.unwrap_or_else(|error| panic!("{error:#}: {:?}", slow(count)));
     };
     wait(3);
-    let memory = resident_kib(&stage.proxy);
+    let memory = stage.proxy.resident_kib().expect("it runs");
     for (number, (name, _)) in servers.iter().enumerate() {
         let login = stage.transaction().database(&format!("evil{number}"));
         let error = Client::connect(&login).expect_err("nobody may be let in");
@@ -342,7 +334,7 @@ fn hostile_servers_are_endured() {
         assert_ne!(refused.sqlstate(), "XX000", "{name}");
     }
     wait(8);
-    let grown = resident_kib(&stage.proxy).saturating_sub(memory);
+    let grown = stage.proxy.resident_kib().expect("it runs").saturating_sub(memory);
     assert!(grown < GROWTH_KIB_MAX, "{grown} KiB more than {memory} KiB");
     assert_well(&stage);
 }

@@ -2,9 +2,8 @@
 //!
 //! For a million of them, `HALEPHANT_TEXTS=1000000 cargo test -p halephant-suite --test many_texts -- --nocapture`.
 
-use halephant_harness::{Cluster, Proxy};
+use halephant_harness::Cluster;
 use halephant_suite::{Client, Stage, encode};
-use std::fs;
 
 /// How many; without it, as many as take some seconds.
 const VARIABLE: &str = "HALEPHANT_TEXTS";
@@ -26,14 +25,6 @@ const AT_ONCE: u32 = 500;
 fn texts() -> u32 {
     let set = std::env::var(VARIABLE).ok();
     set.map_or(TEXTS, |text| text.parse().unwrap_or_else(|_| panic!("{VARIABLE}={text} is not a number")))
-}
-
-/// Memory of its own: pages of its file come and go as the system likes.
-fn resident_kib(proxy: &Proxy) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{}/status", proxy.pid().expect("it runs")));
-    let status = status.expect("it runs");
-    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("Linux has it");
-    line.trim().trim_end_matches(" kB").parse().expect("it is a number")
 }
 
 /// Has the client prepare as many texts that nobody has sent before, and each name stand for the newest.
@@ -69,7 +60,7 @@ fn many_texts_take_no_more_memory_than_few() {
             at += AT_ONCE;
         }
         if at >= begins_at {
-            let now = resident_kib(&stage.proxy);
+            let now = stage.proxy.resident_kib().expect("it runs");
             begin.get_or_insert(now);
             most = most.max(now);
         }
