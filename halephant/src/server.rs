@@ -16,4 +16,4 @@ pub use authenticate::{Credentials, KeyCache, LearnedKeys};
 pub use cancel::CancelTarget;
 pub use connection::ServerConnection;
 pub use error::OpenError;
-pub use open::{Login, OpenFuture, Opener, open};
+pub use open::{Login, OpenFuture, Opener, Replication, open};

@@ -26,6 +26,8 @@ pub struct Subject<'a> {
     pub user: &'a str,
     pub origin: Origin,
     pub tls: bool,
+    /// It asks for physical replication, which is of no database.
+    pub replicates: bool,
 }
 
 /// The rules in their order; the first that applies decides.

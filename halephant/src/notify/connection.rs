@@ -111,7 +111,8 @@ async fn serve(listener: &Listener) -> Result<(), ListenerError> {
         application_name: Some(APPLICATION_NAME.into()),
         options: [("client_encoding".to_owned(), origin.encoding.clone())].into(),
     };
-    let login = Login { database: &origin.database, role: &origin.role, parameters: &parameters };
+    let (database, role) = (&*origin.database, &*origin.role);
+    let login = Login { database, role, parameters: &parameters, replication: None };
     let connection = origin.opener.open(&node.address, login).await?;
     let process_id = connection.cancel.process_id();
     listener.connected(node.address.to_string(), process_id);

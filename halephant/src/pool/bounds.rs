@@ -58,7 +58,7 @@ impl Member {
 
     pub(super) fn login(&self) -> Login<'_> {
         let Identity { role, database, parameters, .. } = &*self.identity;
-        Login { database, role, parameters }
+        Login { database, role, parameters, replication: None }
     }
 
     /// No configuration that is in use names it.

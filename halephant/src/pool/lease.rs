@@ -5,7 +5,7 @@ use super::shared::Shared;
 use super::state::UserIndex;
 use crate::net::Role;
 use crate::server::parameters::SessionParameters;
-use crate::server::{Opener, ServerConnection};
+use crate::server::{Login, OpenError, Opener, Replication, ServerConnection};
 use crate::telemetry::metrics::PoolMetrics;
 use crate::telemetry::trace::Span;
 use crate::topology::{Cluster, NodeIndex};
@@ -82,6 +82,33 @@ impl Lease {
     pub(super) fn new(connection: ServerConnection, slot: Slot, worker: WorkerId, expires: Instant) -> Self {
         let server = slot.pool.registry.register(slot.user, slot.node, connection.cancel.process_id());
         Self(Some(Box::new(Leased { connection, slot, worker, expires, idle_since: Instant::now(), server })))
+    }
+
+    /// Makes this a walsender of the same node and user, in place of the connection that it was. `wanted` goes into its
+    /// startup packet: a walsender knows no statements that would set parameters.
+    pub async fn become_walsender(
+        &mut self,
+        replication: Replication,
+        wanted: &SessionParameters,
+    ) -> Result<(), OpenError> {
+        let pool = Arc::clone(&self.slot.pool);
+        let bounds = pool.bounds();
+        let login = bounds.member(self.slot.user).login();
+        let mut parameters = login.parameters.clone();
+        for (name, value) in wanted.iter() {
+            match name {
+                "application_name" => parameters.application_name = Some(value.to_owned()),
+                name => drop(parameters.options.insert(name.to_owned(), value.to_owned())),
+            }
+        }
+        let login = Login { parameters: &parameters, replication: Some(replication), ..login };
+        let mut opened = pool.opener().open(&pool.cluster.node(self.slot.node).address, login).await?;
+        opened.applied = wanted.clone();
+        opened.replicates = true;
+        let process_id = opened.cancel.process_id();
+        tokio::spawn(std::mem::replace(&mut self.connection, opened).close());
+        self.server = pool.registry.register(self.slot.user, self.slot.node, process_id);
+        Ok(())
     }
 
     /// Hands a connection in a known clean state back: to the longest waiter, to the idle ones, or to its end.

@@ -156,7 +156,7 @@ impl Upstream {
     ) -> Result<ServerConnection, OpenError> {
         let parameters =
             ParameterSettings { application_name: Some("halephant".into()), ..Default::default() };
-        self.open_own(node, Login { database, role: user, parameters: &parameters }).await
+        self.open_own(node, Login { database, role: user, parameters: &parameters, replication: None }).await
     }
 
     /// A password from the password file comes first; what clients brought serves where no line matches.

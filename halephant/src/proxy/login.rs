@@ -7,15 +7,16 @@ use super::state::{Served, State};
 use crate::cancel::{ClientDetails, Registration};
 use crate::net::Role;
 use crate::notify::Listening;
-use crate::pool::settings::{ListenMode, PoolMode};
+use crate::pool::settings::{ClientTimeouts, ListenMode, PoolMode};
 use crate::pool::{Lease, UserIndex};
 use crate::prepared::ClientStatements;
 use crate::relay::READ_ONLY_HINT;
 use crate::relay::{Client, Clock};
-use crate::server::parameters::SessionParameters;
+use crate::server::parameters::{ReportedParameters, SessionParameters};
 use crate::server::query::QueryError;
+use crate::server::{OpenError, Replication};
 use crate::session::Session;
-use crate::session::parameters::{ParameterError, session_parameters};
+use crate::session::parameters::{self, ParameterError, session_parameters};
 use crate::session::welcome::WelcomeError;
 use crate::startup::StartupRequest;
 use crate::telemetry::trace::Span;
@@ -39,6 +40,10 @@ pub enum LoginError {
     Parameters(#[from] ParameterError),
     #[error(transparent)]
     Welcome(#[from] WelcomeError),
+    #[error("replication connections are supported in session mode only")]
+    Replication,
+    #[error("no walsender could be had: {0}")]
+    Walsender(#[from] OpenError),
     #[error("user \"{user}\" is routed to replicas and cannot have default_transaction_read_only off")]
     ReadOnly { user: String },
     #[error("no random bytes for a secret key: {0}")]
@@ -66,6 +71,15 @@ impl LoginError {
                 }
                 _ => SqlState::CONNECTION_FAILURE,
             },
+            Self::Replication => {
+                let report = ErrorReport::fatal(SqlState::FEATURE_NOT_SUPPORTED, self.to_string());
+                return Some(report.hint("Connect to a pool with mode = \"session\"."));
+            }
+            // The server's own words, as it would have said them to this client.
+            Self::Walsender(OpenError::Refused { error, .. }) => {
+                return Some(ErrorReport::fatal(error.sqlstate, &error.message));
+            }
+            Self::Walsender(_) => SqlState::CONNECTION_FAILURE,
             Self::ReadOnly { .. } => {
                 let report = ErrorReport::fatal(SqlState::READ_ONLY_SQL_TRANSACTION, self.to_string());
                 return Some(report.hint(READ_ONLY_HINT));
@@ -142,7 +156,11 @@ async fn enter(
     if !granted {
         return Err(LoginError::ReadOnly { user: request.user.clone() });
     }
-    let (known, mut lease) = served.welcomes.learn(&served.pool, user, role, &wanted).await?;
+    let replication = replication_of(request)?;
+    let (known, mut lease) = match replication {
+        None => served.welcomes.learn(&served.pool, user, role, &wanted).await?,
+        Some(replication) => begin_replication(&served, user, role, &wanted, replication).await?,
+    };
     if served.pool.settings().mode != PoolMode::Session {
         lease.take().into_iter().for_each(Lease::checkin);
     }
@@ -166,7 +184,11 @@ async fn enter(
         read_under: SessionParameters::default(),
         known,
         startup: wanted.clone(),
-        clock: Clock::new(served.pool.settings().client_timeouts),
+        // A stream of changes has no end, and pauses where nothing changes.
+        clock: Clock::new(match replication {
+            None => served.pool.settings().client_timeouts,
+            Some(_) => ClientTimeouts::default(),
+        }),
         listening: multiplexes.then(|| Box::new(Listening::new(Arc::clone(&state.shared.listeners)))),
         trace: None,
         wanted,
@@ -174,6 +196,31 @@ async fn enter(
     welcome(&mut client, &registration)?;
     let session = new_session(state, client, registration, &served, user, role);
     Ok(LoggedIn::Session { session, lease })
+}
+
+fn replication_of(request: &StartupRequest) -> Result<Option<Replication>, ParameterError> {
+    parameters::replication(request.parameters.iter().map(|(name, value)| (name.as_str(), value.as_str())))
+}
+
+/// Whether physical replication is asked for, which is of no database.
+pub(super) fn is_physical(request: &StartupRequest) -> bool {
+    matches!(replication_of(request), Ok(Some(Replication::Physical)))
+}
+
+/// A walsender of the client's own. It takes the place of one of the pool's connections.
+async fn begin_replication(
+    served: &Served,
+    user: UserIndex,
+    role: Role,
+    wanted: &SessionParameters,
+    replication: Replication,
+) -> Result<(ReportedParameters, Option<Lease>), LoginError> {
+    if served.pool.settings().mode != PoolMode::Session {
+        return Err(LoginError::Replication);
+    }
+    let mut lease = served.pool.checkout(user, role, wanted).await.map_err(WelcomeError::Checkout)?;
+    lease.become_walsender(replication, wanted).await?;
+    Ok((lease.connection().reported.clone(), Some(lease)))
 }
 
 /// What the client calls itself; PostgreSQL keeps as much of it.
@@ -216,7 +263,10 @@ async fn authenticate(
     out: &mut BytesMut,
     request: &StartupRequest,
 ) -> Result<(Arc<Served>, UserIndex), LoginError> {
-    let asked = state.served(&request.database);
+    let asked = match is_physical(request) {
+        true => state.replicated(&request.database, &request.user),
+        false => state.served(&request.database),
+    };
     let served = asked.or_else(|| state.any_with_user(&request.user)).cloned();
     let found = served.and_then(|served| Some((served.pool.user(&request.user)?, served)));
     let account = match &found {

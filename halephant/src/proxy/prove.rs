@@ -81,7 +81,13 @@ impl<'a> Login<'a> {
 
     async fn by_rule(&mut self) -> Result<Credentials, ProofError> {
         let StartupRequest { user, database, tls, .. } = self.request;
-        let subject = Subject { database, user, origin: origin(self.request), tls: tls.is_some() };
+        let subject = Subject {
+            database,
+            user,
+            origin: origin(self.request),
+            tls: tls.is_some(),
+            replicates: super::login::is_physical(self.request),
+        };
         let rules = &self.state.config.server.auth.rules;
         let Some(rule) = rules.find(&subject, &mut Facts::default()).await else {
             return Err(ProofError::no_entry(&subject));

@@ -10,6 +10,7 @@ use crate::auth::throttle::Throttle;
 use crate::cancel::{Identity, Sessions};
 use crate::net::{BeforeConnect, Role};
 use crate::notify::Listeners;
+use crate::pool::settings::PoolMode;
 use crate::pool::{Pool, UserIndex};
 use crate::prepared::Store;
 use crate::route::{Access, asks_for_writes};
@@ -246,6 +247,16 @@ impl State {
 
     pub fn served(&self, database: &str) -> Option<&Arc<Served>> {
         self.pools.get(database)
+    }
+
+    /// The pool for physical replication, which is of no database: the one that is asked for, or any in session mode that has the
+    /// user.
+    pub fn replicated(&self, database: &str, user: &str) -> Option<&Arc<Served>> {
+        let fits = |served: &&Arc<Served>| {
+            served.pool.settings().mode == PoolMode::Session && served.pool.user(user).is_some()
+        };
+        let order = |served: &&Arc<Served>| served.pool.settings().name.clone();
+        self.served(database).or_else(|| self.pools.values().filter(fits).min_by_key(order))
     }
 
     /// Some pool that has this user: for the login of somebody who asks for an unknown database.

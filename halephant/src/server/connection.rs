@@ -41,6 +41,8 @@ pub struct ServerConnection {
     pub listening: bool,
     /// A query may still be running: closing cancels it.
     pub busy: bool,
+    /// It is a walsender: nobody else's, and closed when its client has left.
+    pub replicates: bool,
 }
 
 pub(super) fn dialect_of(reported: &ReportedParameters) -> Dialect {
@@ -68,6 +70,7 @@ impl ServerConnection {
             unsettled: false,
             listening: false,
             busy: false,
+            replicates: false,
         }
     }
 

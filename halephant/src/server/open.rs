@@ -25,6 +25,26 @@ pub struct Login<'a> {
     pub database: &'a str,
     pub role: &'a str,
     pub parameters: &'a ParameterSettings,
+    pub replication: Option<Replication>,
+}
+
+/// What a walsender is asked for, instead of an ordinary session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Replication {
+    /// Of the whole cluster; it belongs to no database.
+    Physical,
+    /// Of a database.
+    Logical,
+}
+
+impl Replication {
+    /// As the startup packet says it.
+    fn value(self) -> &'static str {
+        match self {
+            Self::Physical => "true",
+            Self::Logical => "database",
+        }
+    }
 }
 
 pub type OpenFuture<'a> = Pin<Box<dyn Future<Output = Result<ServerConnection, OpenError>> + Send + 'a>>;
@@ -172,6 +192,7 @@ async fn log_in(
     let mut parameters = vec![("user", login.role), ("database", login.database)];
     parameters.extend(login.parameters.application_name.as_deref().map(|name| ("application_name", name)));
     parameters.extend(options.as_deref().map(|options| ("options", options)));
+    parameters.extend(login.replication.map(|replication| ("replication", replication.value())));
     encode_startup_message(ProtocolVersion::V3_0, parameters, &mut packet)
         .map_err(|error| OpenError::Protocol { node: node.to_owned(), reason: error.to_string() })?;
     stream

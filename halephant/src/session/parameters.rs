@@ -1,5 +1,6 @@
 //! What a client's startup packet asks for beyond who it is: run-time parameters, `options`, replication.
 
+use crate::server::Replication;
 use crate::server::parameters::{SessionParameters, is_parameter_name};
 use halephant_protocol::SqlState;
 
@@ -11,15 +12,16 @@ pub enum ParameterError {
         "unsupported startup parameter in \"options\": \"{argument}\" (only -c name=value and --name=value are)"
     )]
     Options { argument: String },
-    #[error("replication connections are not supported")]
-    Replication,
+    #[error("invalid value for parameter \"replication\": \"{value}\"")]
+    Replication { value: String },
 }
 
 impl ParameterError {
     pub fn sqlstate(&self) -> SqlState {
         match self {
             Self::Name { .. } => SqlState::UNDEFINED_OBJECT,
-            Self::Options { .. } | Self::Replication => SqlState::FEATURE_NOT_SUPPORTED,
+            Self::Options { .. } => SqlState::FEATURE_NOT_SUPPORTED,
+            Self::Replication { .. } => SqlState::INVALID_PARAMETER_VALUE,
         }
     }
 }
@@ -36,9 +38,7 @@ pub fn session_parameters<'a>(
     }
     for (name, value) in packet {
         match name {
-            "user" | "database" | "options" => {}
-            "replication" if is_false(value) => {}
-            "replication" => return Err(ParameterError::Replication),
+            "user" | "database" | "options" | "replication" => {}
             // Protocol options are negotiated, not set.
             name if name.starts_with("_pq_.") => {}
             name => set(&mut wanted, name, value)?,
@@ -55,8 +55,19 @@ fn set(wanted: &mut SessionParameters, name: &str, value: &str) -> Result<(), Pa
     Ok(())
 }
 
-fn is_false(value: &str) -> bool {
-    matches!(value.to_ascii_lowercase().as_str(), "false" | "off" | "no" | "0" | "f" | "n")
+/// Whether a startup packet asks for a walsender. As PostgreSQL has it, the last word counts, and words may be cut short.
+pub fn replication<'a>(
+    packet: impl DoubleEndedIterator<Item = (&'a str, &'a str)>,
+) -> Result<Option<Replication>, ParameterError> {
+    let Some((_, value)) = packet.rev().find(|&(name, _)| name == "replication") else { return Ok(None) };
+    let word = value.to_ascii_lowercase();
+    let is = |whole: &str, least: usize| word.len() >= least && whole.starts_with(&word);
+    match () {
+        () if value == "database" => Ok(Some(Replication::Logical)),
+        () if is("true", 1) || is("yes", 1) || is("on", 2) || word == "1" => Ok(Some(Replication::Physical)),
+        () if is("false", 1) || is("no", 1) || is("off", 2) || word == "0" => Ok(None),
+        () => Err(ParameterError::Replication { value: value.chars().take(64).collect() }),
+    }
 }
 
 /// The settings in an `options` value: white space parts arguments, a backslash takes the next character literally.
@@ -122,6 +133,25 @@ mod tests {
         assert_eq!(parse(&packet), Ok(expected));
     }
 
+    /// The words that PostgreSQL's `parse_bool` takes, and `database`.
+    #[test]
+    fn replication_is_asked_for_in_postgresqls_words() {
+        let of = |value: &'static str| replication([("user", "u"), ("replication", value)].into_iter());
+        for value in ["true", "T", "yes", "y", "on", "1"] {
+            assert_eq!(of(value), Ok(Some(Replication::Physical)), "{value}");
+        }
+        for value in ["false", "f", "No", "of", "off", "0"] {
+            assert_eq!(of(value), Ok(None), "{value}");
+        }
+        assert_eq!(of("database"), Ok(Some(Replication::Logical)));
+        for value in ["", "o", "Database", "2", "truely"] {
+            assert_eq!(of(value), Err(ParameterError::Replication { value: value.into() }), "{value}");
+        }
+        let twice = [("replication", "on"), ("replication", "off")];
+        assert_eq!(replication(twice.into_iter()), Ok(None));
+        assert_eq!(replication([("user", "u")].into_iter()), Ok(None));
+    }
+
     #[test]
     fn what_cannot_be_tracked_is_refused_by_name() {
         let options = |argument: &str| Err(ParameterError::Options { argument: argument.to_owned() });
@@ -129,8 +159,7 @@ mod tests {
         assert_eq!(parse(&[("options", "-c")]), options("-c"));
         assert_eq!(parse(&[("options", "-c work_mem")]), options("-c"));
         assert_eq!(parse(&[("a b", "x")]), Err(ParameterError::Name { name: "a b".into() }));
-        assert_eq!(parse(&[("replication", "database")]), Err(ParameterError::Replication));
-        assert_eq!(parse(&[("replication", "off")]), Ok(vec![]));
+        assert_eq!(parse(&[("replication", "database")]), Ok(vec![]), "it is no parameter");
         assert_eq!(parse(&[("_pq_.x", "y")]), Ok(vec![]));
     }
 }

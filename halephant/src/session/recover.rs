@@ -23,6 +23,9 @@ const PARAMETER_STATUS_BYTES_MAX: u32 = 64 * 1024;
 /// Hands a clean connection back; one that a cancel is on its way to stays until the cancel has landed.
 pub(super) fn give_back(mut lease: Lease) {
     let connection = lease.connection();
+    if connection.replicates {
+        return;
+    }
     if !connection.dirty
         && !connection.unsettled
         && !connection.listening
@@ -42,7 +45,10 @@ pub(super) fn give_back(mut lease: Lease) {
 pub(super) fn recover(mut lease: Lease, state: RelayState, cut: bool) {
     let tracker = &state.tracker;
     // A client that left without Sync left a transaction that must not be committed, and closing rolls it back.
-    let closes = tracker.in_doubt() || tracker.copy_open() || tracker.commits_at_sync();
+    let closes = tracker.in_doubt()
+        || tracker.copy_open()
+        || tracker.commits_at_sync()
+        || lease.connection().replicates;
     if cut || closes || !state.can_continue() {
         // Dropping it closes it, and cancels what still runs.
         lease.connection().busy |= tracker.owed() > 0;

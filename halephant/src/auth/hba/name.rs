@@ -10,7 +10,7 @@ pub(super) enum Name {
     All,
     /// `sameuser`: the database is named like the user.
     SameUser,
-    /// `replication`: no client of a pooler is one.
+    /// `replication`: whoever asks for physical replication, which nothing else stands for.
     Replication,
     Is(String),
     Matches(Pattern),
@@ -40,6 +40,13 @@ impl Name {
         match token.pattern() {
             Some(expression) => Ok(Self::Matches(Pattern::new(expression)?)),
             None => Ok(Self::Is(token.text.clone())),
+        }
+    }
+
+    pub(super) fn is_for_database(&self, name: &str, user: &str, replicates: bool) -> bool {
+        match self {
+            Self::Replication => replicates,
+            name_of => !replicates && name_of.applies(name, user),
         }
     }
 

@@ -112,11 +112,10 @@ impl Scope {
 }
 
 impl Rule {
-    /// For every database, user and address.
+    /// For every database, user and address, and for replication.
     pub(super) fn for_all(place: Place, scope: Scope, demand: Demand) -> Self {
-        let everybody = vec![Name::All];
-        let databases = everybody.clone();
-        Self { place, scope, databases, users: everybody, source: Source::All, demand, check: None }
+        let databases = vec![Name::All, Name::Replication];
+        Self { place, scope, databases, users: vec![Name::All], source: Source::All, demand, check: None }
     }
 
     pub(super) fn parse(record: &Record) -> Result<Self, RuleError> {
@@ -138,9 +137,9 @@ impl Rule {
 
     /// As far as it shows without looking at addresses.
     pub(super) fn is_for(&self, subject: &Subject<'_>) -> bool {
-        let Subject { database, user, origin, tls } = *subject;
+        let Subject { database, user, origin, tls, replicates } = *subject;
         self.scope.applies(origin, tls)
-            && self.databases.iter().any(|name| name.applies(database, user))
+            && self.databases.iter().any(|name| name.is_for_database(database, user, replicates))
             && self.users.iter().any(|name| name.applies(user, user))
     }
 

@@ -23,7 +23,7 @@ fn subject<'a>(database: &'a str, user: &'a str, from: &str) -> Subject<'a> {
         "local" => Origin::Local,
         address => Origin::of_address(address.parse().unwrap()),
     };
-    Subject { database, user, origin, tls }
+    Subject { database, user, origin, tls, replicates: false }
 }
 
 /// The line that decides for a client of database `d` and user `u` unless they are named; 0: none.
@@ -52,6 +52,27 @@ async fn a_rule_is_for_its_kind_of_connection() {
     assert_eq!(line(text, "d", "u", "local").await, 1);
     assert_eq!(line(text, "d", "u", "10.0.0.1 tls").await, 2);
     assert_eq!(line(text, "d", "u", "10.0.0.1").await, 3);
+}
+
+#[tokio::test]
+async fn physical_replication_has_a_keyword_of_its_own() {
+    for (rule, applies) in [
+        ("host replication all all trust", true),
+        ("host d,replication all all trust", true),
+        ("host all all all trust", false),
+        ("host d all all trust", false),
+        ("host \"replication\" all all trust", false),
+    ] {
+        let hba = load(rule).unwrap();
+        let subject = Subject { replicates: true, ..subject("d", "u", "192.0.2.1") };
+        assert_eq!(decides(&hba, subject, Facts::default()).await, usize::from(applies), "{rule}");
+    }
+    assert!(
+        Hba::default()
+            .find(&Subject { replicates: true, ..subject("d", "u", "local") }, &mut Facts::default())
+            .await
+            .is_some()
+    );
 }
 
 #[tokio::test]

@@ -80,7 +80,10 @@ impl ProofError {
 
 /// In PostgreSQL's words.
 fn describe(subject: &Subject<'_>) -> String {
-    let Subject { database, user, origin, tls } = subject;
+    let Subject { database, user, origin, tls, replicates } = subject;
     let encryption = if *tls { "SSL encryption" } else { "no encryption" };
+    if *replicates {
+        return format!("replication connection from host \"{origin}\", user \"{user}\", {encryption}");
+    }
     format!("host \"{origin}\", user \"{user}\", database \"{database}\", {encryption}")
 }

@@ -219,7 +219,13 @@ async fn networks_are_what_the_view_says() {
             (row.address.parse().expect("an address"), row.mask.parse().expect("a mask"));
         for probe in probes {
             let address: IpAddr = probe.parse().expect("an address");
-            let subject = Subject { database: "d", user: "u", origin: Origin::Address(address), tls: false };
+            let subject = Subject {
+                database: "d",
+                user: "u",
+                origin: Origin::Address(address),
+                tls: false,
+                replicates: false,
+            };
             let found = hba.find(&subject, &mut Facts::default()).await.is_some();
             assert_eq!(found, contains(network, mask, address), "{line} for {probe}");
             compared += 1;

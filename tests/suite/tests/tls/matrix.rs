@@ -98,7 +98,12 @@ pub fn open_to(port: u16, leg: &ServerLeg) -> Result<bool, OpenError> {
     runtime.block_on(async {
         let node = NodeAddress { host: "localhost".into(), port };
         let parameters = ParameterSettings::default();
-        let login = ServerLogin { database: stage::DATABASE, role: stage::ROLE, parameters: &parameters };
+        let login = ServerLogin {
+            database: stage::DATABASE,
+            role: stage::ROLE,
+            parameters: &parameters,
+            replication: None,
+        };
         let password = Some(Secret::new(stage::PASSWORD.as_bytes().to_vec()));
         let credentials = Credentials { password, ..Credentials::default() };
         let mut connection = {
