@@ -78,6 +78,13 @@ fn a_copy_that_ignored_its_sync_holds_its_connection() {
 }
 
 #[test]
+fn a_statement_is_prepared_behind_a_failed_copy_and_two_syncs() {
+    let mut copy = run("COPY v FROM STDIN");
+    copy.extend([sync(), sync(), parse("named", "SET application_name = 'y'")]);
+    check(&[copy]);
+}
+
+#[test]
 fn a_name_stands_for_its_first_text_where_the_count_is_lost() {
     let first = vec![parse("named", "INSERT INTO deferred VALUES (1)")];
     let taken = vec![query("SELEKT"), parse("named", "SELECT 2")];
