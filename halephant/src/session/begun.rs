@@ -2,7 +2,7 @@
 //! ahead of the first statement that needs a server connection. What a client thinks about meanwhile costs nobody one.
 
 use super::Session;
-use super::control::{CONTROL_BYTES_MAX, Control, read_batch, text_of};
+use super::control::{CONTROL_BYTES_MAX, Control, may_be_control, read_batch, text_of};
 use crate::cancel::ClientState;
 use crate::pool::settings::PoolMode;
 use crate::relay::{Ahead, Phase};
@@ -101,7 +101,8 @@ impl Session {
         if self.begun.is_nothing() && !self.defers_begin() {
             return None;
         }
-        Control::read(text_of(&self.client.held, header)?, self.client.known.dialect())
+        let text = text_of(&self.client.held, header).filter(|text| may_be_control(text))?;
+        Control::read(text, self.client.known.dialect())
     }
 
     /// Answers the Query at the front if it begins a transaction block, or ends one that no server knows of.
@@ -162,6 +163,9 @@ impl Session {
     /// Answers the messages at the front if they run a BEGIN as one batch of the unnamed statement. Returns their size.
     pub(super) fn answer_batch(&mut self, header: Header) -> Option<usize> {
         if header.tag != tag::PARSE || !self.begun.is_nothing() || !self.defers_begin() {
+            return None;
+        }
+        if !text_of(&self.client.held, header).is_some_and(may_be_control) {
             return None;
         }
         let batch = read_batch(&self.client.held)?;

@@ -37,6 +37,19 @@ impl Control {
     }
 }
 
+/// Whether a text may begin like one of them, by its first letters: each Query is asked.
+pub(super) fn may_be_control(text: &[u8]) -> bool {
+    let text = text.trim_ascii_start();
+    match text {
+        [first, second, ..] if first.is_ascii_alphabetic() => {
+            let word = [first.to_ascii_lowercase(), second.to_ascii_lowercase()];
+            [b"be", b"st", b"co", b"en", b"ro", b"ab"].contains(&&word)
+        }
+        // A comment, or nothing that this knows.
+        _ => true,
+    }
+}
+
 /// The text of a whole Query or Parse message.
 pub(super) fn text_of(held: &[u8], header: Header) -> Option<&[u8]> {
     let mut strings = held.get(HEADER_BYTES..header.frame_bytes())?.split(|&byte| byte == 0);
@@ -119,5 +132,11 @@ mod tests {
         ] {
             assert_eq!(read(text), None, "{text}");
         }
+        for text in
+            ["BEGIN", "\n start transaction", "/**/begin", "--\nend", "\x0bCommit", "rollback", "ABORT"]
+        {
+            assert!(may_be_control(text.as_bytes()) && read(text).is_some(), "{text}");
+        }
+        assert!(!may_be_control(b"select 1") && !may_be_control(b" UPDATE t SET a = 1"));
     }
 }

@@ -3,6 +3,7 @@
 use anyhow::{Context, Result};
 use halephant_harness::Login;
 use std::fmt::Write as _;
+use std::io::ErrorKind;
 use std::ops::RangeInclusive;
 use std::thread::JoinHandle;
 
@@ -194,7 +195,13 @@ fn write(client: &Client, bytes: Vec<u8>, cut: Cut) -> Result<Writer> {
             Cut::Bytes => bytes.len().div_ceil(5000),
         };
         for part in bytes.chunks(size.max(1)) {
-            std::io::Write::write_all(&mut socket, part).context("cannot send")?;
+            match std::io::Write::write_all(&mut socket, part) {
+                // The server has closed its end: what it said before is what counts.
+                Err(error) if matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) => {
+                    break;
+                }
+                written => written.context("cannot send")?,
+            }
         }
         Ok(())
     }))
