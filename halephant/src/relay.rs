@@ -41,6 +41,7 @@ pub use block::{begins_transaction, transaction_report};
 use bytes::{Buf, BytesMut};
 pub use clock::{Clock, Expired, Phase};
 use halephant_protocol::frame::FrameError;
+pub use inspect::text_of;
 pub use listen::origin;
 use observe::Observation;
 use output::Output;

@@ -83,17 +83,17 @@ pub fn encode_parse(name: &[u8], definition: &[u8], out: &mut BytesMut) {
 
 /// Appends a Close of a prepared statement.
 pub fn encode_close(name: &[u8], out: &mut BytesMut) {
-    let body_bytes = (name.len() + 2) as u32;
-    out.extend_from_slice(&Header { tag: tag::CLOSE, body_bytes }.encode());
-    out.put_u8(b'S');
-    out.extend_from_slice(name);
-    out.put_u8(0);
+    encode_about(tag::CLOSE, name, out);
 }
 
 /// Appends a Describe of a prepared statement.
 pub fn encode_describe(name: &[u8], out: &mut BytesMut) {
+    encode_about(tag::DESCRIBE, name, out);
+}
+
+fn encode_about(tag: u8, name: &[u8], out: &mut BytesMut) {
     let body_bytes = (name.len() + 2) as u32;
-    out.extend_from_slice(&Header { tag: tag::DESCRIBE, body_bytes }.encode());
+    out.extend_from_slice(&Header { tag, body_bytes }.encode());
     out.put_u8(b'S');
     out.extend_from_slice(name);
     out.put_u8(0);

@@ -16,7 +16,7 @@ use halephant_protocol::frontend::tag;
 /// Longest message whose statement is read. A client with a longer one keeps its connection.
 pub(super) const INSPECTED_BYTES_MAX: usize = 1 << 20;
 
-/// Longest error that is looked into for that.
+/// Longest ErrorResponse that is looked into for whether the grammar refused a text.
 const SYNTAX_ERROR_BYTES_MAX: u32 = 8 * 1024;
 
 /// What statements on their way to the server will mean once it has carried them out.
@@ -34,7 +34,7 @@ pub(super) fn string(bytes: &[u8]) -> &[u8] {
 }
 
 /// The text of a Query or Parse.
-pub(super) fn text_of(tag: u8, body: &[u8]) -> Option<&[u8]> {
+pub fn text_of(tag: u8, body: &[u8]) -> Option<&[u8]> {
     match tag {
         tag::QUERY => Some(string(body)),
         tag::PARSE => body.get(string(body).len() + 1..).map(string),

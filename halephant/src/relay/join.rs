@@ -7,6 +7,7 @@
 //! waits until ours is answered. A BEGIN that was answered without a server goes the same way, behind the parameters (`begin.rs`).
 
 use super::begin::JoinedBegin;
+use super::inspect::string;
 use super::{Relay, RelayEnd};
 use crate::server::apply::BEGIN_ANSWERS;
 use crate::server::parameters::Difference;
@@ -83,7 +84,9 @@ impl Relay<'_> {
     pub(super) fn may_join(&self, difference: &Difference<'_>) -> bool {
         let statements = &self.client.statements;
         let has_effects = |name: &[u8]| match name {
-            b"" => statements.unnamed().is_none_or(|definition| !is_plain(text(definition), self.dialect())),
+            b"" => {
+                statements.unnamed().is_none_or(|definition| !is_plain(string(definition), self.dialect()))
+            }
             name => statements.find(name).is_some_and(|named| named.has_effects),
         };
         let reads_anew = ["client_encoding", "standard_conforming_strings"];
@@ -141,10 +144,6 @@ impl Relay<'_> {
         }
         None
     }
-}
-
-fn text(definition: &[u8]) -> &[u8] {
-    definition.split(|&byte| byte == 0).next().unwrap_or_default()
 }
 
 /// Whether nothing in a text sets a parameter, as far as it shows: what the server reports then is what ours have set.

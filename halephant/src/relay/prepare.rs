@@ -14,6 +14,7 @@ mod unnamed;
 pub(super) use columns::DESCRIPTION_BYTES_MAX;
 pub(super) use statements::{Mentioned, Shape, Statements};
 
+use super::inspect::string;
 use super::output::Output;
 use super::pin::PinReason;
 use super::{Relay, inspect};
@@ -82,7 +83,7 @@ impl Relay<'_> {
             self.queried();
             return Passage::AsIs;
         };
-        let text = body.split(|&byte| byte == 0).next().unwrap_or_default();
+        let text = string(body);
         if let Some(passage) = self.mention_in_text(header, text, output) {
             return passage;
         }
@@ -198,7 +199,7 @@ impl Relay<'_> {
             self.state.statements.unnamed_is_own = true;
             match self.client.statements.unnamed() {
                 Some(definition) => {
-                    let query = definition.split(|&byte| byte == 0).next().unwrap_or_default().to_vec();
+                    let query = string(definition).to_vec();
                     message::encode_parse(b"", definition, output.put_in());
                     self.inspect_text(&query);
                     self.sent_own(tag::PARSE, Change::Own);

@@ -4,6 +4,7 @@
 //! of a client's first statement, if another one had it before.
 
 use super::Relay;
+use super::inspect::string;
 use crate::server::apply::{encode_parameters, has_short_timeout};
 use crate::sql;
 use crate::sql::effect::{Effect, Sequence};
@@ -49,7 +50,7 @@ impl Relay<'_> {
             return false;
         }
         let Some(definition) = self.client.statements.unnamed() else { return false };
-        let query = definition.split(|&byte| byte == 0).next().unwrap_or_default().to_vec();
+        let query = string(definition).to_vec();
         self.awaits_discard(&query)
     }
 }

@@ -1,5 +1,6 @@
 //! Messages that are nothing but transaction control: what a client without a server connection may be answered here.
 
+use crate::relay;
 use crate::sql::effect::{Effect, Transaction, TransactionModes};
 use crate::sql::{self, Dialect};
 use halephant_protocol::frame::{HEADER_BYTES, Header, parse_frontend_header};
@@ -50,13 +51,9 @@ pub(super) fn may_be_control(text: &[u8]) -> bool {
     }
 }
 
-/// The text of a whole Query or Parse message.
+/// The text of a whole Query or Parse message at the front of `held`.
 pub(super) fn text_of(held: &[u8], header: Header) -> Option<&[u8]> {
-    let mut strings = held.get(HEADER_BYTES..header.frame_bytes())?.split(|&byte| byte == 0);
-    if header.tag == tag::PARSE {
-        strings.next();
-    }
-    strings.next()
+    relay::text_of(header.tag, held.get(HEADER_BYTES..header.frame_bytes())?)
 }
 
 /// One statement by the extended protocol, run to its end under no name.

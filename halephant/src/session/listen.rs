@@ -1,10 +1,11 @@
 //! A LISTEN that begins a transaction waits for the listener before it waits for a server connection, which others may use meanwhile.
 
+use super::control::text_of;
 use super::place::gives_up;
 use super::{NoServer, Session};
 use crate::notify::Script;
 use crate::relay;
-use halephant_protocol::frame::{HEADER_BYTES, parse_frontend_header};
+use halephant_protocol::frame::parse_frontend_header;
 use halephant_protocol::frontend::tag;
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -45,8 +46,7 @@ impl Session {
         if header.tag != tag::QUERY {
             return None;
         }
-        let text = held.get(HEADER_BYTES..header.frame_bytes())?.split(|&byte| byte == 0).next()?;
-        let script = Script::read(text, self.client.known.dialect())?;
+        let script = Script::read(text_of(held, header)?, self.client.known.dialect())?;
         let listens = script.channels().next().is_some();
         let is_plain = !script.unread && script.channels().all(|channel| channel.name().is_ascii());
         (listens && is_plain).then(|| Arc::new(script))

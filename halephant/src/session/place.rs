@@ -2,6 +2,7 @@
 //! to such a node.
 
 use super::begun::Begun;
+use super::control::text_of;
 use super::{HELD_WHILE_WAITING_BYTES_MAX, NoServer, Session};
 use crate::cancel::{Registration, Signal};
 use crate::net::Role;
@@ -9,7 +10,7 @@ use crate::pool::Lease;
 use crate::pool::settings::PoolMode;
 use crate::relay::{Client, begins_transaction};
 use crate::route::{AccessMode, first_statement};
-use halephant_protocol::frame::{HEADER_BYTES, Header, parse_frontend_header};
+use halephant_protocol::frame::{Header, parse_frontend_header};
 use halephant_protocol::frontend::tag;
 use std::future::Future;
 use std::pin::pin;
@@ -31,7 +32,7 @@ impl Session {
     pub(super) fn is_refused_block(&self, header: Header) -> bool {
         self.pool.settings().mode == PoolMode::Statement
             && matches!(header.tag, tag::QUERY | tag::PARSE)
-            && text(&self.client.held, header)
+            && text_of(&self.client.held, header)
                 .is_some_and(|text| begins_transaction(text, self.client.known.dialect()))
     }
 
@@ -51,7 +52,7 @@ impl Session {
         if !self.is_placed_by_text(header) {
             return None;
         }
-        first_statement(text(&self.client.held, header)?, self.client.known.dialect())
+        first_statement(text_of(&self.client.held, header)?, self.client.known.dialect())
     }
 
     /// Waits for a server connection; a client that leaves or cancels meanwhile leaves the queue.
@@ -118,13 +119,4 @@ pub(super) fn gives_up(
         return Some(NoServer::Shutdown);
     }
     client.poll_gone(cx, HELD_WHILE_WAITING_BYTES_MAX).is_ready().then_some(NoServer::ClientClosed)
-}
-
-/// The statements of a whole Query or Parse message.
-fn text(held: &[u8], header: Header) -> Option<&[u8]> {
-    let mut strings = held.get(HEADER_BYTES..header.frame_bytes())?.split(|&byte| byte == 0);
-    if header.tag == tag::PARSE {
-        strings.next();
-    }
-    strings.next()
 }

@@ -52,6 +52,15 @@ fn query(sql: &str) -> Vec<u8> {
     message(b'Q', &[sql.as_bytes(), b"\0"].concat())
 }
 
+/// Nothing has come but what was read.
+async fn expect_nothing(socket: &mut TcpStream) {
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    let more = socket.try_read(&mut [0; 1]).map_err(|error| error.kind());
+    assert_eq!(more, Err(std::io::ErrorKind::WouldBlock));
+}
+
 async fn expect(socket: &mut TcpStream, expected: &[u8]) {
     let mut found = vec![0; expected.len()];
     let read = tokio::time::timeout(LIMIT, socket.read_exact(&mut found)).await.expect("in time");
@@ -263,13 +272,7 @@ async fn a_statement_waits_until_its_parameters_are_set() {
         found.push(server.read_u8().await.expect("our own statement"));
     }
     assert!(found.starts_with(b"P"));
-    for _ in 0..100 {
-        tokio::task::yield_now().await;
-    }
-    assert_eq!(
-        server.try_read(&mut [0; 1]).map_err(|error| error.kind()),
-        Err(std::io::ErrorKind::WouldBlock)
-    );
+    expect_nothing(&mut server).await;
     send(&mut server, &message(b'E', b"SERROR\0VERROR\0C22023\0Mno\0\0")).await;
     let told = rest(&mut client.socket).await.escape_ascii().to_string();
     assert!(told.contains("C22023"), "{told}");
@@ -304,13 +307,7 @@ async fn parameters_and_the_first_statement_take_one_round_trip() {
     let mut server = stage.server().await;
     expect(&mut server, &joined()).await;
     expect(&mut server, &query("SELECT 1")).await;
-    for _ in 0..100 {
-        tokio::task::yield_now().await;
-    }
-    assert_eq!(
-        server.try_read(&mut [0; 1]).map_err(|error| error.kind()),
-        Err(std::io::ErrorKind::WouldBlock)
-    );
+    expect_nothing(&mut server).await;
     send(&mut server, &joined_answers()).await;
     expect(&mut server, &query("SELECT 2")).await;
     send(&mut server, &[COMPLETE, IDLE, COMPLETE, IDLE].concat()).await;

@@ -115,11 +115,11 @@ impl Relay<'_> {
             message::encode_parse(id.name().as_bytes(), definition, output.put_in());
             self.trace_client(header, message);
             self.sent_own(tag::PARSE, Change::Named { name: name.into(), id });
+            // Where something is owed, a COPY may be among it, and fail in a way that leaves it uncertain whose answers come: the
+            // fewer are ours. The columns are learnt when they matter.
             if self.state.tracker.owed() == 0 {
                 self.describe_copy(id, Some(name), output);
             }
-            // Otherwise a COPY may be among what is owed, and fail in a way that leaves it uncertain whose answers come: the fewer are
-            // ours. The columns are learnt when they matter.
             self.count_copy();
         }
         let told = Columns::UNKNOWN;

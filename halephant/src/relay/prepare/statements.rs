@@ -38,7 +38,7 @@ pub(in crate::relay) struct Shape {
     pub(in crate::relay) binds: u32,
     /// The client is told by them which columns there are.
     pub(in crate::relay) describes: bool,
-    /// Its last message is a Flush.
+    /// There is a Flush in it.
     pub(in crate::relay) flushed: bool,
     /// There is something in it that must not be sent twice.
     pub(in crate::relay) once: bool,

@@ -32,15 +32,6 @@ async fn begin(client: &mut Peer) {
     expect(&mut client.socket, &[BEGUN, IN_TRANSACTION].concat()).await;
 }
 
-/// Nothing has come but what was read.
-async fn expect_nothing(socket: &mut TcpStream) {
-    for _ in 0..100 {
-        tokio::task::yield_now().await;
-    }
-    let more = socket.try_read(&mut [0; 1]).map_err(|error| error.kind());
-    assert_eq!(more, Err(std::io::ErrorKind::WouldBlock));
-}
-
 /// The connection is in order, and the client's transaction has failed.
 async fn ends_in_failed(mut client: Peer, mut server: TcpStream) {
     send(&mut client.socket, &query("ROLLBACK")).await;
