@@ -3,6 +3,7 @@
 mod bulk;
 mod chart;
 mod figure;
+mod hosts;
 mod lane;
 mod machine;
 mod markdown;

@@ -11,6 +11,16 @@ use super::scrape;
 pub const SERVER_CONNECTIONS: u32 = 20;
 const DIRECT_CLIENTS_MAX: u32 = 64;
 
+/// Those that are measured with one end on another host, too.
+const REMOTE_LANES: [&str; 6] = [
+    "session-prepared-1",
+    "session-prepared-8",
+    "session-simple-8",
+    "session-select-1gb",
+    "session-copy-out-1gb",
+    "session-copy-in-1gb",
+];
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     Session,
@@ -22,6 +32,24 @@ impl Mode {
         match self {
             Self::Session => "session",
             Self::Transaction => "transaction",
+        }
+    }
+}
+
+/// An end of a session that is on another host than halephant; the other end is on halephant's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Remote {
+    Client,
+    Server,
+}
+
+impl Remote {
+    const ALL: [Self; 2] = [Self::Client, Self::Server];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Server => "server",
         }
     }
 }
@@ -52,11 +80,17 @@ pub struct Lane {
     pub name: String,
     pub mode: Mode,
     pub work: Work,
+    /// Without one, everything is on one host.
+    pub remote: Option<Remote>,
 }
 
 impl Lane {
     fn new(mode: Mode, rest: &str, work: Work) -> Self {
-        Self { name: format!("{}-{rest}", mode.name()), mode, work }
+        Self { name: format!("{}-{rest}", mode.name()), mode, work, remote: None }
+    }
+
+    fn with_remote(&self, remote: Remote) -> Self {
+        Self { name: format!("{}-remote-{}", self.name, remote.name()), remote: Some(remote), ..self.clone() }
     }
 
     /// Clients that are connected at a time, for the size of a session pool.
@@ -108,6 +142,15 @@ impl Lane {
 
     /// One line for a reader.
     pub fn description(&self) -> String {
+        let elsewhere = match self.remote {
+            Some(Remote::Client) => "; the client is on another host",
+            Some(Remote::Server) => "; PostgreSQL is on another host",
+            None => "",
+        };
+        self.what() + elsewhere
+    }
+
+    fn what(&self) -> String {
         let mode = self.mode.name();
         match &self.work {
             Work::Load(load) => {
@@ -155,6 +198,12 @@ pub fn all() -> Vec<Lane> {
     lanes.push(Lane::new(Mode::Transaction, "idle", Work::Idle));
     lanes.push(Lane::new(Mode::Transaction, "storm", Work::Storm));
     lanes.push(Lane::new(Mode::Transaction, "scrape", Work::Scrape));
+    let is_measured = |lane: &&Lane| REMOTE_LANES.contains(&lane.name.as_str());
+    let remote = Remote::ALL
+        .into_iter()
+        .flat_map(|remote| lanes.iter().filter(is_measured).map(move |lane| lane.with_remote(remote)));
+    let remote: Vec<Lane> = remote.collect();
+    lanes.extend(remote);
     lanes
 }
 
@@ -198,6 +247,8 @@ mod tests {
         assert_eq!(names("session-prepared-8"), ["session-prepared-8"]);
         assert_eq!(names("*-simple-64"), ["session-simple-64", "transaction-simple-64"]);
         assert_eq!(names("transaction-*-5000").len(), 3);
+        assert_eq!(names("session-simple-*-remote-server"), ["session-simple-8-remote-server"]);
+        assert_eq!(names("*-remote-*").len(), 2 * REMOTE_LANES.len());
         assert!(names("nonsense*").is_empty());
     }
 }

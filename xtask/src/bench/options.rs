@@ -90,31 +90,36 @@ pub struct Plan {
     pub command: String,
 }
 
-const SPLICE_LANES: [&str; 5] = [
+const SPLICE_LANES: [&str; 6] = [
     "session-prepared-*",
     "session-simple-*",
     "session-select-1gb",
     "session-copy-out-1gb",
     "session-copy-in-1gb",
+    "session-*-remote-*",
 ];
 
 /// One of each kind, with few clients.
-const QUICK_LANES: [&str; 7] = [
+const QUICK_LANES: [&str; 9] = [
     "session-prepared-8",
     "transaction-simple-8",
     "transaction-connect-8",
     "session-select-1gb",
     "session-copy-in-1gb",
+    "session-prepared-8-remote-client",
+    "session-prepared-8-remote-server",
     "transaction-idle",
     "transaction-storm",
 ];
 
-const SPLICE_PROGRAMS: [Program; 5] = [
+const SPLICE_PROGRAMS: [Program; 7] = [
     Program::Direct,
     Program::Pgbouncer,
     Program::Halephant,
     Program::HalephantOwn,
     Program::HalephantColocated,
+    Program::HalephantServerLocal,
+    Program::HalephantClientLocal,
 ];
 
 impl Options {

@@ -2,7 +2,7 @@
 
 use clap::ValueEnum;
 
-use super::lane::{Lane, Mode, Work};
+use super::lane::{Lane, Mode, Remote, Work};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 #[value(rename_all = "kebab-case")]
@@ -22,6 +22,10 @@ pub enum Program {
     HalephantOwn,
     /// halephant with its kernel path between the client's and PostgreSQL's sockets
     HalephantColocated,
+    /// halephant with its kernel path between PostgreSQL's socket and its own, where the client is on another host
+    HalephantServerLocal,
+    /// halephant with its kernel path between the client's socket and its own, where PostgreSQL is on another host
+    HalephantClientLocal,
     /// Another build of halephant, without kernel path and without --set: see --baseline
     HalephantBaseline,
 }
@@ -39,6 +43,8 @@ impl Program {
             Self::Halephant => "halephant",
             Self::HalephantOwn => "halephant, own-socket",
             Self::HalephantColocated => "halephant, co-located",
+            Self::HalephantServerLocal => "halephant, server-local",
+            Self::HalephantClientLocal => "halephant, client-local",
             Self::HalephantBaseline => "halephant, baseline",
         }
     }
@@ -55,6 +61,17 @@ impl Program {
         }
     }
 
+    /// The kernel path that its sessions are on, as the admin API names it.
+    pub fn kernel_path(self) -> Option<&'static str> {
+        match self {
+            Self::HalephantOwn => Some("own_socket"),
+            Self::HalephantColocated => Some("colocated"),
+            Self::HalephantServerLocal => Some("server_local"),
+            Self::HalephantClientLocal => Some("client_local"),
+            _ => None,
+        }
+    }
+
     /// Whether measuring it on `lane` says something.
     pub fn is_for(self, lane: &Lane) -> bool {
         if lane.work == Work::Scrape {
@@ -64,10 +81,15 @@ impl Program {
         match self {
             Self::Direct => lane.has_direct(),
             // A session alone goes by the kernel; what a waiting client costs does not depend on it.
-            Self::HalephantOwn | Self::HalephantColocated => {
+            Self::HalephantOwn => {
                 lane.mode == Mode::Session && !matches!(lane.work, Work::Idle | Work::Storm)
             }
-            _ => true,
+            Self::HalephantColocated => lane.remote.is_none() && Self::HalephantOwn.is_for(lane),
+            Self::HalephantServerLocal => lane.remote == Some(Remote::Client),
+            Self::HalephantClientLocal => lane.remote == Some(Remote::Server),
+            Self::Halephant | Self::HalephantBaseline => true,
+            // They listen on loopback.
+            _ => lane.remote.is_none(),
         }
     }
 }

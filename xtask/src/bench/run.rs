@@ -81,7 +81,9 @@ fn count_syscalls(stage: &Stage, lane: &Lane, programs: &[Program], results: &mu
     for (program, result) in programs.iter().zip(results) {
         if result.missing.is_none() {
             let subject = stage.subject(*program, lane);
-            let calls = subject.and_then(|subject| syscalls::per_transaction(stage, &subject, load));
+            let calls = subject.and_then(|subject| {
+                stage.at_clients(lane, || syscalls::per_transaction(stage, &subject, load))
+            });
             let figure = |calls| Sample::from([(Figure::SyscallsPerTransaction, calls)]);
             record(result, calls.map(|calls| calls.map(figure).unwrap_or_default()));
         }
@@ -111,7 +113,8 @@ fn sample(plan: &Plan, stage: &Stage, program: Program, lane: &Lane) -> Result<S
         }
     }
     let subject = stage.subject(program, lane)?;
-    let sample = measure::sample(stage, &subject, lane, &plan.pace)
+    let sample = stage
+        .at_clients(lane, || measure::sample(stage, &subject, lane, &plan.pace))
         .map_err(|error| error.context(subject.log_tail()).context(program.name()))?;
     if let Some((figure, value)) = lane.figures().first().and_then(|f| Some((f, sample.get(f)?))) {
         say(&format!("    {:<32}{value:>12.*} {}", program.name(), figure.decimals(), figure.title()));

@@ -61,11 +61,19 @@ fn read_every_second(port: u16, stopped: &mpsc::Receiver<()>) -> Result<u32> {
 }
 
 fn scrape(port: u16) -> Result<()> {
+    let answer = read(port, "/metrics")?;
+    ensure!(answer.contains("halephant_"), "no metrics: {answer}");
+    Ok(())
+}
+
+/// What the admin API answers, header and all.
+pub fn read(port: u16, path: &str) -> Result<String> {
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
     stream.set_read_timeout(Some(LIMIT))?;
-    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes())?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
-    ensure!(answer.starts_with("HTTP/1.1 200") && answer.contains("halephant_"), "no metrics: {answer}");
-    Ok(())
+    ensure!(answer.starts_with("HTTP/1.1 200"), "{path}: {answer}");
+    Ok(answer)
 }
