@@ -45,8 +45,7 @@ pub fn invocation(
         "[databases]\n{database} = host={host} port={server_port} dbname={database}\n\n[pgbouncer]\n\
          listen_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n\
          auth_type = scram-sha-256\nauth_file = {users_path}\n\
-         pool_mode = {mode}\ndefault_pool_size = {pool_size}\nmax_client_conn = 15000\n\
-         log_connections = 0\nlog_disconnections = 0\n",
+         pool_mode = {mode}\ndefault_pool_size = {pool_size}\nmax_client_conn = 15000\n",
         database = login.database,
         host = login.host,
         server_port = login.port,
