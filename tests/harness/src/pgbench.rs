@@ -59,6 +59,8 @@ pub struct Pgbench {
     pub script: Script,
     /// A new connection for each transaction.
     pub reconnect: bool,
+    /// By TLS, whoever the server says it is.
+    pub tls: bool,
     /// Write down each transaction, for percentiles.
     pub percentiles: bool,
 }
@@ -72,6 +74,7 @@ impl Default for Pgbench {
             protocol: Protocol::Simple,
             script: Script::Select,
             reconnect: false,
+            tls: false,
             percentiles: false,
         }
     }
@@ -144,6 +147,9 @@ impl Pgbench {
             pgbench.arg("--connect");
         }
         login.apply(&mut pgbench);
+        if self.tls {
+            pgbench.env("PGSSLMODE", "require");
+        }
         Ok(pgbench)
     }
 }

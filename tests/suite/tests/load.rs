@@ -56,6 +56,7 @@ fn run(stage: &Stage, login: &Login, reconnect: bool) {
                 protocol,
                 script: script.clone(),
                 reconnect,
+                tls: false,
                 percentiles: false,
             };
             let most = watch(stage, &name, &load, login);

@@ -61,6 +61,8 @@ pub struct Load {
     pub clients: u32,
     pub script: Script,
     pub reconnect: bool,
+    /// Between the client and the program.
+    pub tls: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,9 +106,13 @@ impl Lane {
         }
     }
 
-    /// Whether the programs are compared with no program at all.
+    /// Whether the programs are compared with no program at all. PostgreSQL has no TLS here.
     pub fn has_direct(&self) -> bool {
-        self.clients() <= DIRECT_CLIENTS_MAX
+        self.clients() <= DIRECT_CLIENTS_MAX && !self.has_tls()
+    }
+
+    pub fn has_tls(&self) -> bool {
+        matches!(&self.work, Work::Load(load) if load.tls)
     }
 
     /// Whether it needs prepared statements that outlive a transaction.
@@ -160,7 +166,8 @@ impl Lane {
                 };
                 let each = if load.reconnect { ", a new connection with SCRAM for each" } else { "" };
                 let (protocol, clients) = (load.protocol.name(), load.clients);
-                format!("{mode} mode, {what}, {protocol} protocol, {clients} clients{each}")
+                let tls = if load.tls { ", TLS" } else { "" };
+                format!("{mode} mode, {what}, {protocol} protocol, {clients} clients{each}{tls}")
             }
             Work::Bulk(bulk) => format!("{mode} mode, {}", bulk.description()),
             Work::Idle => {
@@ -183,13 +190,28 @@ pub fn all() -> Vec<Lane> {
         for protocol in [Protocol::Prepared, Protocol::Simple, Protocol::Extended] {
             let crowds: &[u32] = if mode == Mode::Transaction { &[500, 5000] } else { &[] };
             for clients in [1, 8, 64].iter().chain(crowds) {
-                let load = Load { protocol, clients: *clients, script: Script::Select, reconnect: false };
+                let load = Load {
+                    protocol,
+                    clients: *clients,
+                    script: Script::Select,
+                    reconnect: false,
+                    tls: false,
+                };
                 lanes.push(Lane::new(mode, &format!("{}-{clients}", protocol.name()), Work::Load(load)));
             }
         }
-        let simple = Load { protocol: Protocol::Simple, clients: 8, script: Script::Select, reconnect: true };
-        let tpcb = Load { script: Script::TpcB, reconnect: false, ..simple.clone() };
-        lanes.push(Lane::new(mode, "connect-8", Work::Load(simple)));
+        let simple = Load {
+            protocol: Protocol::Simple,
+            clients: 8,
+            script: Script::Select,
+            reconnect: false,
+            tls: false,
+        };
+        let connect = Load { reconnect: true, ..simple.clone() };
+        let tpcb = Load { script: Script::TpcB, ..simple.clone() };
+        lanes.push(Lane::new(mode, "tls-8", Work::Load(Load { tls: true, ..simple })));
+        lanes.push(Lane::new(mode, "tls-connect-8", Work::Load(Load { tls: true, ..connect.clone() })));
+        lanes.push(Lane::new(mode, "connect-8", Work::Load(connect)));
         lanes.push(Lane::new(mode, "tpcb-8", Work::Load(tpcb)));
         for bulk in Bulk::ALL {
             lanes.push(Lane::new(mode, bulk.name(), Work::Bulk(bulk)));

@@ -49,6 +49,7 @@ pub fn pgbench(load: &Load) -> Pgbench {
         protocol: load.protocol,
         script: load.script.clone(),
         reconnect: load.reconnect,
+        tls: load.tls,
         ..Pgbench::default()
     }
 }

@@ -100,10 +100,11 @@ const SPLICE_LANES: [&str; 6] = [
 ];
 
 /// One of each kind, with few clients.
-const QUICK_LANES: [&str; 9] = [
+const QUICK_LANES: [&str; 10] = [
     "session-prepared-8",
     "transaction-simple-8",
     "transaction-connect-8",
+    "transaction-tls-8",
     "session-select-1gb",
     "session-copy-in-1gb",
     "session-prepared-8-remote-client",

@@ -6,6 +6,7 @@ pub mod pgcat;
 pub mod pgdog;
 
 use anyhow::{Context, Result, anyhow, bail};
+use halephant_harness::certificates::Identity;
 use halephant_harness::port::Port;
 use halephant_harness::postgres::account::Account;
 use halephant_harness::scratch::Scratch;
@@ -31,6 +32,8 @@ pub struct Server {
     pub verifier: String,
     pub mode: Mode,
     pub pool_size: u32,
+    /// With clients.
+    pub tls: Option<Identity>,
 }
 
 /// A pooler's command line and the files it reads, for each process.

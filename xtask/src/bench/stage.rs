@@ -1,8 +1,10 @@
 //! Where everything is measured: one PostgreSQL for all, and one program at a time before it.
 
 use anyhow::{Context, Result, bail};
+use halephant_harness::certificates::{self, Identity};
 use halephant_harness::port::Port;
 use halephant_harness::postgres::Binaries;
+use halephant_harness::scratch::Scratch;
 use halephant_harness::{Cluster, Login, Proxy, ProxyConfig, pgbench, process, wait_for};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -34,6 +36,9 @@ pub struct Stage {
     settings: Vec<(String, toml::Value)>,
     /// Where a lane has a remote end; after PostgreSQL, which lives there.
     hosts: Option<Result<Hosts>>,
+    identity: Identity,
+    /// The identity's files.
+    scratch: Scratch,
 }
 
 /// A program that runs, and the way to PostgreSQL through it.
@@ -109,6 +114,8 @@ impl Stage {
             peers: plan.peers.clone(),
             settings: plan.settings.clone(),
             hosts,
+            identity: certificates::Subject::new("localhost", &["localhost", "127.0.0.1"]).self_signed()?,
+            scratch: Scratch::new("stage")?,
         })
     }
 
@@ -220,7 +227,8 @@ impl Stage {
             bail!("PostgreSQL stored no SCRAM verifier");
         }
         let direct = self.direct();
-        Ok(Server { login: direct, verifier, mode: lane.mode, pool_size: pool_size(lane) })
+        let tls = lane.has_tls().then(|| self.identity.clone());
+        Ok(Server { login: direct, verifier, mode: lane.mode, pool_size: pool_size(lane), tls })
     }
 
     fn config(&self, program: Program, lane: &Lane) -> Result<ProxyConfig> {
@@ -233,6 +241,14 @@ impl Stage {
         if lane.remote == Some(Remote::Server) {
             config = config
                 .set("cluster.main.nodes", vec![format!("{}:{}", Hosts::address(), self.direct().port)]);
+        }
+        if lane.has_tls() {
+            let files = self.identity.write(self.scratch.path(), "server")?;
+            let text = |path: PathBuf| path.display().to_string();
+            config = config
+                .set("server.tls.mode", "require")
+                .set("server.tls.certificate", text(files.certificate))
+                .set("server.tls.key", text(files.key));
         }
         // Keys that do nothing are refused.
         let cgroup = match program {

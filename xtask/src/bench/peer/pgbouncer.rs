@@ -58,12 +58,21 @@ pub fn invocation(
     if version >= PREPARED_STATEMENTS {
         text += "max_prepared_statements = 200\n";
     }
+    let mut files = Vec::new();
+    if let Some(identity) = &server.tls {
+        let (certificate, key) = (format!("tls-{}.crt", share.number), format!("tls-{}.key", share.number));
+        text += &format!(
+            "client_tls_sslmode = require\nclient_tls_cert_file = {}\nclient_tls_key_file = {}\n",
+            directory.join(&certificate).display(),
+            directory.join(&key).display(),
+        );
+        files.extend([(certificate, identity.certificate.clone()), (key, identity.key.clone())]);
+    }
     // The verifier, so that PgBouncer need not derive one for each login.
     let user_line = format!("\"{}\" \"{}\"\n", login.user, server.verifier);
-    Invocation {
-        arguments: vec![directory.join(&ini).display().to_string()],
-        files: vec![(users, user_line), (ini, text)],
-    }
+    let arguments = vec![directory.join(&ini).display().to_string()];
+    files.extend([(users, user_line), (ini, text)]);
+    Invocation { arguments, files }
 }
 
 #[cfg(test)]
