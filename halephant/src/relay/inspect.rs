@@ -45,7 +45,7 @@ pub fn text_of(tag: u8, body: &[u8]) -> Option<&[u8]> {
 impl Relay<'_> {
     /// Reads a text that the server is about to get.
     pub(super) fn inspect_text(&mut self, text: &[u8]) {
-        if self.inspect(text) {
+        if self.inspect(text, false) {
             // It may run at any time from now on, and what comes behind it is read by rules that nobody has told yet.
             self.pin(PinReason::Parameter);
         }
@@ -53,12 +53,12 @@ impl Relay<'_> {
 
     /// Reads the text of a Query.
     pub(super) fn inspect_query(&mut self, text: &[u8]) {
-        self.state.dialect_changes |= self.inspect(text);
+        self.state.dialect_changes |= self.inspect(text, true);
     }
 
-    fn inspect(&mut self, text: &[u8]) -> bool {
+    fn inspect(&mut self, text: &[u8], by_query: bool) -> bool {
         let dialect = self.lease.connection().dialect();
-        sql::may_have_effects(text, dialect) && self.inspect_statement(text, dialect)
+        sql::may_have_effects(text, dialect) && self.inspect_statement(text, dialect, by_query)
     }
 
     /// Whether a message has to wait until it is known how the server reads it.
@@ -82,8 +82,9 @@ impl Relay<'_> {
     }
 
     /// Whether it may change how the server reads statements.
-    fn inspect_statement(&mut self, statement: &[u8], dialect: Dialect) -> bool {
+    fn inspect_statement(&mut self, statement: &[u8], dialect: Dialect, by_query: bool) -> bool {
         let effects = sql::classify(statement, dialect);
+        self.note_names(&effects, by_query);
         // In a transaction it may all be taken back: only what stands alone ends something.
         let alone = effects.statements.len() == 1 && self.state.tracker.status() == TransactionStatus::Idle;
         let mut changes = false;
@@ -129,8 +130,15 @@ impl Relay<'_> {
         let command = command.split(|&byte| byte == 0).next().unwrap_or_default();
         let clear = self.state.pending.clear;
         match command {
-            b"DISCARD ALL" | b"DEALLOCATE ALL" => self.statements_deallocated(),
-            b"DEALLOCATE" => self.statement_deallocated(),
+            b"DISCARD ALL" => self.statements_deallocated(),
+            b"DEALLOCATE ALL" => {
+                self.statements_deallocated();
+                self.names_left(true);
+            }
+            b"DEALLOCATE" => {
+                self.statement_deallocated();
+                self.names_left(false);
+            }
             _ => {}
         }
         match command {
@@ -185,8 +193,11 @@ impl Relay<'_> {
         }
     }
 
-    fn unpin(&mut self, pins: Pins) {
+    pub(super) fn unpin(&mut self, pins: Pins) {
         self.state.pins.remove(pins);
+        if pins.contains(PinReason::PreparedStatement) {
+            self.forget_names();
+        }
         if self.state.pins.is_empty() {
             self.observe_unpin();
         }

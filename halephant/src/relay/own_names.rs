@@ -1,6 +1,8 @@
 //! Where a client's SQL speaks of its prepared statements: EXECUTE, DEALLOCATE and PREPARE know names on the server only,
 //! so the ones that a text mentions are put there before it.
 
+mod present;
+
 use super::output::Output;
 use super::pin::PinReason;
 use super::prepare::Passage;
@@ -8,10 +10,11 @@ use super::{Relay, RelayEnd};
 use crate::prepared::Named;
 use crate::prepared::message::{encode_close, encode_parse};
 use crate::sql;
-use crate::sql::effect::Effect;
+use crate::sql::effect::{Effect, Effects};
 use halephant_protocol::backend::{ReadyForQuery, TransactionStatus};
 use halephant_protocol::frame::Header;
 use halephant_protocol::frontend::{Flush, Sync};
+use present::Present;
 
 /// The definition of nothing: an empty query without parameters.
 pub(super) const NOTHING: &[u8] = b"\0\0\0";
@@ -27,6 +30,7 @@ pub(super) struct OwnNames {
     moving: Vec<(Box<[u8]>, Named)>,
     /// The one that a DEALLOCATE is about to take away, and whether the connection had to be reset before that.
     leaving: Option<(Box<[u8]>, bool)>,
+    present: Present,
 }
 
 impl Relay<'_> {
@@ -107,6 +111,7 @@ impl Relay<'_> {
                 self.state.own_names.leaving = Some((name, dirty));
             } else if let Some(named) = self.client.statements.remove(&name) {
                 encode_parse(&name, &named.held.definition, out);
+                self.state.own_names.present.insert(Some(&name));
                 self.state.own_names.moving.push((name, named));
             }
         }
@@ -151,5 +156,48 @@ impl Relay<'_> {
                 self.lease.connection().dirty = dirty;
             }
         }
+    }
+
+    /// A text that puts names on the server or takes them away is about to be sent.
+    pub(super) fn note_names(&mut self, effects: &Effects<'_>, by_query: bool) {
+        let tracker = &self.state.tracker;
+        let present = &mut self.state.own_names.present;
+        if effects.iter().any(|effect| matches!(effect, Effect::Deallocate(_))) {
+            // Within a transaction block there may be portals of texts that came before.
+            let settled = tracker.is_quiet() && (by_query || tracker.is_complete());
+            let read = !effects.iter().any(|effect| matches!(effect, Effect::Unknown(_)));
+            present.begin(tracker.cycles(), settled && read);
+        }
+        for effect in effects.iter() {
+            match effect {
+                Effect::Prepare { name, .. } => present.insert(name.text()),
+                Effect::Deallocate(name) => present.leave(name.as_ref().map(|name| name.text())),
+                _ => {}
+            }
+        }
+    }
+
+    /// The client's Parse goes under a name of its own. `None`: one that is not read.
+    pub(super) fn note_own_name(&mut self, name: Option<&[u8]>) {
+        self.pin(PinReason::PreparedStatement);
+        self.state.own_names.present.insert(name);
+    }
+
+    /// A message is about a statement that is under a name of the client's own, whatever that does.
+    pub(super) fn uses_own_name(&mut self) {
+        self.state.own_names.present.doubt();
+    }
+
+    /// The server confirmed a DEALLOCATE.
+    pub(super) fn names_left(&mut self, all: bool) {
+        let none = self.state.own_names.present.left(self.state.tracker.cycles(), all);
+        if none && self.state.pins.contains(PinReason::PreparedStatement) {
+            self.unpin(PinReason::PreparedStatement.into());
+        }
+    }
+
+    /// The server has none of the client's names any more.
+    pub(super) fn forget_names(&mut self) {
+        self.state.own_names.present.clear();
     }
 }

@@ -126,6 +126,7 @@ impl Relay<'_> {
             return self.wait(output);
         }
         let Some(named) = self.client.statements.find(name) else {
+            self.uses_own_name();
             self.vacate(name, output);
             return Passage::AsIs;
         };

@@ -187,6 +187,99 @@ fn all_at_once_ends_the_pin() {
     }
 }
 
+/// The last DEALLOCATE does, one by one, whichever way it is sent, and a rollback does not take it back.
+#[test]
+fn the_last_name_ends_the_pin() {
+    let by_query = |sql: &str| vec![query(sql)];
+    let extended = |sql: &str| vec![parse("", sql), run("").concat()];
+    for form in [by_query, extended] {
+        let mut pair = Pair::new();
+        pair.send(&form("PREPARE a AS SELECT 1"));
+        pair.send(&form("PREPARE \"B\" AS SELECT 2"));
+        pair.send(&form("DEALLOCATE a"));
+        assert!(pair.pins().contains("prepared_statement"));
+        assert_eq!(pair.query("EXECUTE \"B\""), "TDCZ");
+        pair.send(&form("DEALLOCATE PREPARE \"B\""));
+        assert_eq!(pair.pins(), "");
+        assert_eq!(pair.query("EXECUTE \"B\""), "EZ26000");
+        // Others get the connection, and the client may begin again.
+        assert_eq!(pair.stage.client().expect("it may log in").values("SELECT 1").expect("it may"), ["1"]);
+        pair.send(&form("PREPARE a AS SELECT 3"));
+        assert_eq!(pair.query("EXECUTE a"), "TDCZ");
+        pair.send(&form("DEALLOCATE a"));
+        assert_eq!(pair.pins(), "");
+    }
+    for end in ["COMMIT", "ROLLBACK"] {
+        let mut pair = Pair::new();
+        pair.query("PREPARE a AS SELECT 1");
+        pair.query("BEGIN");
+        pair.query("PREPARE b AS SELECT 1");
+        pair.query("DEALLOCATE a; DEALLOCATE b");
+        pair.query(end);
+        assert_eq!(pair.pins(), "", "{end}");
+        assert_eq!(pair.query("EXECUTE a"), "EZ26000");
+        for sql in ["PREPARE a AS SELECT 1", "BEGIN", "DEALLOCATE ALL", end] {
+            pair.query(sql);
+        }
+        assert_eq!(pair.pins(), "", "{end}");
+    }
+    // One that was prepared by the protocol, and put on the server to be executed.
+    let mut pair = Pair::new();
+    pair.send(&[parse("p", "SELECT 'by protocol'"), sync()]);
+    assert_eq!(pair.query("EXECUTE p"), "TDCZ");
+    assert!(pair.pins().contains("prepared_statement"));
+    assert_eq!(pair.query("DEALLOCATE p"), "CZ");
+    assert_eq!(pair.pins(), "");
+    assert_eq!(pair.send(&run("p")), "EZ26000");
+}
+
+/// Where it cannot be told what is left on the server, the client keeps it.
+#[test]
+fn a_name_that_may_be_left_keeps_the_pin() {
+    let mut pair = Pair::new();
+    pair.query("PREPARE a AS SELECT 1");
+    pair.query("PREPARE b AS SELECT 2");
+    // What failed took nothing away.
+    assert_eq!(pair.query("BEGIN; SELECT 1 / 0; DEALLOCATE a"), "CEZ22012");
+    assert_eq!(pair.query("DEALLOCATE a"), "EZ25P02");
+    pair.query("ROLLBACK");
+    assert_eq!(pair.query("DEALLOCATE a; PREPARE a AS SELECT 3"), "CCZ");
+    assert_eq!(pair.query("DEALLOCATE b"), "CZ");
+    assert_eq!(pair.query("EXECUTE a"), "TDCZ");
+    // One that the protocol has prepared meanwhile is on the server, too.
+    pair.send(&[parse("p", "SELECT 'by protocol'"), sync()]);
+    assert_eq!(pair.query("DEALLOCATE a"), "CZ");
+    assert!(pair.pins().contains("prepared_statement"));
+    assert_eq!(pair.query("EXECUTE p"), "TDCZ");
+    assert_eq!(pair.query("DEALLOCATE p"), "CZ");
+    assert_eq!(pair.pins(), "");
+}
+
+/// Its text is not the one that was read last.
+#[test]
+fn a_deallocate_that_was_prepared_before_is_not_taken_for_another() {
+    let mut pair = Pair::new();
+    pair.query("PREPARE a AS SELECT 1");
+    pair.query("PREPARE b AS SELECT 2");
+    pair.query("PREPARE c AS SELECT 3");
+    pair.send(&[parse("removes", "DEALLOCATE b"), sync()]);
+    let others = [parse("", "DEALLOCATE a"), bind("", "removes", &[]), execute("", 0), sync()];
+    assert_eq!(pair.send(&others), "12CZ");
+    pair.query("DEALLOCATE c");
+    pair.query("DEALLOCATE removes");
+    assert!(pair.pins().contains("prepared_statement"));
+    assert_eq!(pair.query("EXECUTE a"), "TDCZ");
+    // In a transaction, by a portal from before.
+    let mut pair = Pair::new();
+    pair.query("PREPARE a AS SELECT 1");
+    pair.query("PREPARE b AS SELECT 2");
+    pair.query("BEGIN");
+    pair.send(&[parse("", "DEALLOCATE b"), bind("portal", "", &[]), sync()]);
+    assert_eq!(pair.send(&[parse("", "DEALLOCATE a"), execute("portal", 0), sync()]), "1CZ");
+    pair.query("COMMIT");
+    assert_eq!(pair.query("EXECUTE a"), "TDCZ");
+}
+
 #[test]
 fn what_discards_something_else_keeps_the_names() {
     let mut pair = Pair::new();

@@ -80,8 +80,9 @@ impl Relay<'_> {
                 return Passage::Wait;
             }
             // It goes under its own name, and nobody else gets this connection.
-            self.pin(PinReason::PreparedStatement);
+            self.note_own_name(Some(name));
             self.inspect_text(query);
+            self.uses_own_name();
             self.vacate(name, output);
             return Passage::AsIs;
         };
@@ -152,7 +153,7 @@ impl Relay<'_> {
     /// A Parse that is too long to be read.
     fn parse_unread(&mut self) -> Passage {
         self.pin(PinReason::Unknown);
-        self.pin(PinReason::PreparedStatement);
+        self.note_own_name(None);
         self.client.statements.drop_unnamed();
         self.state.statements.unnamed_is_own = true;
         Passage::AsIs
