@@ -6,13 +6,15 @@ mod present;
 use super::output::Output;
 use super::pin::PinReason;
 use super::prepare::Passage;
+use super::refuse::Reason;
+use super::suspect::sqlstate;
 use super::{Relay, RelayEnd};
 use crate::prepared::Named;
 use crate::prepared::message::{encode_close, encode_parse};
 use crate::sql;
 use crate::sql::effect::{Effect, Effects};
 use halephant_protocol::backend::{ReadyForQuery, TransactionStatus};
-use halephant_protocol::frame::Header;
+use halephant_protocol::frame::{Header, parse_frontend_header};
 use halephant_protocol::frontend::{Flush, Sync};
 use present::Present;
 
@@ -30,6 +32,8 @@ pub(super) struct OwnNames {
     moving: Vec<(Box<[u8]>, Named)>,
     /// The one that a DEALLOCATE is about to take away, and whether the connection had to be reset before that.
     leaving: Option<(Box<[u8]>, bool)>,
+    /// The body of an ErrorResponse that the text itself would have had.
+    struck: Option<Box<[u8]>>,
     present: Present,
 }
 
@@ -126,7 +130,10 @@ impl Relay<'_> {
     }
 
     /// One of them could not be prepared: they stay what they were.
-    pub(super) fn names_are_refused(&mut self) {
+    pub(super) fn names_are_refused(&mut self, error: &[u8]) {
+        if sqlstate(error).is_some_and(may_strike_any) {
+            self.state.own_names.struck = Some(error.into());
+        }
         for (name, named) in std::mem::take(&mut self.state.own_names.moving) {
             self.client.statements.insert(&name, named);
         }
@@ -137,6 +144,13 @@ impl Relay<'_> {
         self.state.own_names.underway = false;
         self.state.own_names.done = true;
         self.state.own_names.moving.clear();
+        if let Some(error) = self.state.own_names.struck.take()
+            && let Ok(Some(header)) = parse_frontend_header(&self.client.held)
+        {
+            self.state.own_names.done = false;
+            self.state.own_names.leaving = None;
+            self.refuse_next(header.frame_bytes(), Reason::Failed(error));
+        }
         match ReadyForQuery::parse(body) {
             Ok(ready) if ready.status == self.state.tracker.status() => None,
             // One of them failed, and the transaction with it: as it would have by the client's own text.
@@ -200,4 +214,11 @@ impl Relay<'_> {
     pub(super) fn forget_names(&mut self) {
         self.state.own_names.present.clear();
     }
+}
+
+/// Whether an error strikes a statement for no fault of its own, a cancel or the end of its patience: the client's text would have
+/// got it in the place of what was sent for it.
+fn may_strike_any(sqlstate: &[u8]) -> bool {
+    // query_canceled, lock_not_available, deadlock_detected.
+    matches!(sqlstate, b"57014" | b"55P03" | b"40P01")
 }

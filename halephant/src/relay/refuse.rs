@@ -6,6 +6,7 @@
 
 use super::output::Output;
 use super::pin::PinReason;
+use super::scan::is_fatal;
 use super::{Relay, block, deny, read_only};
 use crate::notify;
 use bytes::BytesMut;
@@ -33,11 +34,13 @@ pub(super) enum Reason {
     Columns,
     /// The client has a prepared statement of this name.
     Taken(Box<[u8]>),
+    /// What was sent ahead of it, and for it, failed: the body of the server's ErrorResponse.
+    Failed(Box<[u8]>),
 }
 
 impl Reason {
-    fn report(&self) -> ErrorReport {
-        match self {
+    fn encode_error(&self, out: &mut BytesMut) {
+        let report = match self {
             Self::ReadOnly => read_only::report(),
             Self::Block => block::transaction_report(),
             Self::Listen(refusal) => listen_report(refusal),
@@ -50,7 +53,14 @@ impl Reason {
                 SqlState::DUPLICATE_PREPARED_STATEMENT,
                 format!("prepared statement \"{}\" already exists", String::from_utf8_lossy(name)),
             ),
-        }
+            Self::Failed(error) => {
+                let header = Header { tag: backend::tag::ERROR_RESPONSE, body_bytes: error.len() as u32 };
+                out.extend_from_slice(&header.encode());
+                out.extend_from_slice(error);
+                return;
+            }
+        };
+        report.encode_error(out);
     }
 }
 
@@ -77,6 +87,8 @@ pub(super) struct Refused {
     dropping: Option<(u8, Reason)>,
     /// Why messages were replaced; their errors name a reason by its place.
     reasons: Vec<Reason>,
+    /// The next error has this reason, whatever it says: in a transaction that has failed, the server does not look at what it gets.
+    answer: Option<usize>,
 }
 
 /// Different reasons that are remembered for one server connection; a further one is told in the words of the last.
@@ -99,8 +111,10 @@ impl Relay<'_> {
         let (refused, reason) = state.next.take()?;
         let header = input.first().copied()?;
         let name = input.get(HEADER_BYTES..refused)?.split(|&byte| byte == 0).next().unwrap_or_default();
-        let mark = state.mark(reason);
-        encode_failing(header, name, &mark, &mut self.state.to_server)?;
+        let told_before = matches!(reason, Reason::Failed(_));
+        let number = state.number(reason);
+        state.answer = told_before.then_some(number);
+        encode_failing(header, name, &mark(number), &mut self.state.to_server)?;
         self.state.forwarded = true;
         self.sent_failing(header, name);
         self.lease.connection().busy = true;
@@ -130,7 +144,7 @@ impl Relay<'_> {
         if self.client.body_left == 0
             && let Some((tag, reason)) = state.dropping.take()
         {
-            let mark = state.mark(reason);
+            let mark = mark(state.number(reason));
             if encode_failing(tag, b"", &mark, output.put_in()).is_some() {
                 self.sent_failing(tag, b"");
             }
@@ -154,20 +168,31 @@ impl Relay<'_> {
 
     /// The error that the client gets in place of the server's, if that answers a replaced message. `body`: as much as
     /// [`refusal_bytes`](Self::refusal_bytes) asks for.
-    pub(super) fn refusal(&self, header: Header, body: &[u8]) -> Option<BytesMut> {
+    pub(super) fn refusal(&mut self, header: Header, body: &[u8]) -> Option<BytesMut> {
         if header.tag != backend::tag::ERROR_RESPONSE
-            || self.is_swallowing()
             || self.refusal_bytes(header) == 0
+            || self.is_swallowing()
+            || is_fatal(body)
         {
             return None;
         }
-        let number = memchr::memmem::find(body, MARK.as_bytes())? + MARK.len();
-        let digits = body[number..].split(|byte| !byte.is_ascii_digit()).next()?;
-        let number: usize = std::str::from_utf8(digits).ok()?.parse().ok()?;
+        let refused = self.state.refused.as_deref_mut()?;
+        let number = refused.answer.take().or_else(|| marked(body))?;
         let mut out = BytesMut::new();
-        self.state.refused.as_ref()?.reasons.get(number)?.report().encode_error(&mut out);
+        refused.reasons.get(number)?.encode_error(&mut out);
         Some(out)
     }
+}
+
+fn mark(number: usize) -> String {
+    format!("{MARK}{number}")
+}
+
+/// The number in the mark that an error tells.
+fn marked(body: &[u8]) -> Option<usize> {
+    let number = memchr::memmem::find(body, MARK.as_bytes())? + MARK.len();
+    let digits = body[number..].split(|byte| !byte.is_ascii_digit()).next()?;
+    std::str::from_utf8(digits).ok()?.parse().ok()
 }
 
 /// Appends a message of the same type that fails with `mark` in its error.
@@ -195,14 +220,13 @@ fn encode_failing(tag: u8, name: &[u8], mark: &str, out: &mut BytesMut) -> Optio
 }
 
 impl Refused {
-    fn mark(&mut self, reason: Reason) -> String {
+    fn number(&mut self, reason: Reason) -> usize {
         let known = self.reasons.iter().position(|known| *known == reason);
-        let number = known.unwrap_or_else(|| {
+        known.unwrap_or_else(|| {
             self.reasons.truncate(REASONS_MAX - 1);
             self.reasons.push(reason);
             self.reasons.len() - 1
-        });
-        format!("{MARK}{number}")
+        })
     }
 }
 
@@ -215,13 +239,15 @@ mod tests {
         let mut refused = Refused::default();
         let listen =
             |text: &str| Reason::Listen(notify::Refusal::Listener(notify::ListenError::Refused(text.into())));
-        assert_eq!(refused.mark(Reason::ReadOnly), "halephant: refused 0");
-        assert_eq!(refused.mark(listen("a")), "halephant: refused 1");
-        assert_eq!(refused.mark(Reason::ReadOnly), "halephant: refused 0");
+        assert_eq!(refused.number(Reason::ReadOnly), 0);
+        assert_eq!(refused.number(listen("a")), 1);
+        assert_eq!(refused.number(Reason::ReadOnly), 0);
         for number in 0..2 * REASONS_MAX {
-            let mark = refused.mark(listen(&number.to_string()));
-            assert_eq!(mark, format!("halephant: refused {}", (number + 2).min(REASONS_MAX - 1)));
+            let expected = (number + 2).min(REASONS_MAX - 1);
+            assert_eq!(refused.number(listen(&number.to_string())), expected);
         }
         assert_eq!(refused.reasons.len(), REASONS_MAX);
+        assert_eq!(marked(format!("SERROR\0M\"{}\"\0", mark(12)).as_bytes()), Some(12));
+        assert_eq!(marked(b"SERROR\0Msomething else\0"), None);
     }
 }

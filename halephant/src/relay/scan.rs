@@ -367,7 +367,7 @@ impl Relay<'_> {
                 return self.names_are_put(body);
             }
             backend::tag::ERROR_RESPONSE if self.state.own_names.underway && !is_fatal(body) => {
-                self.names_are_refused();
+                self.names_are_refused(body);
             }
             _ if self.is_joining() => return self.swallow_joined(header, body),
             _ if self.is_reading_back() => return self.swallow_read_back(header, body),

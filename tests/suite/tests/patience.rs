@@ -186,3 +186,53 @@ fn a_lock_may_be_waited_for_where_a_text_names_a_prepared_statement() {
         assert_eq!(values(&client.receive_until(b'Z').expect("it is answered")), ["1"]);
     }
 }
+
+/// A cancel that comes meanwhile, or a limit that is up, is told as PostgreSQL tells it of the client's own text.
+#[test]
+fn what_strikes_while_names_are_put_on_the_server_is_the_answer() {
+    let stage = Stage::with(Cluster::builder(), |config| config).expect("it starts");
+    stage.prepare("CREATE TABLE t (a int); INSERT INTO t VALUES (1)").expect("the owner may");
+    let mut locker = Client::connect(&stage.direct()).expect("it may log in");
+    let by_query = encode::query("EXECUTE s");
+    let extended =
+        [encode::parse("", "EXECUTE s"), encode::bind("", "", &[]), encode::execute("", 0), encode::sync()]
+            .concat();
+    for (begin, messages) in [(false, &by_query), (true, &by_query), (false, &extended), (true, &extended)] {
+        let mut client = stage.client().expect("it may log in");
+        let parse = [encode::parse("s", "SELECT a FROM t"), encode::sync()].concat();
+        client.send(&parse).expect("it reads");
+        client.receive_until(b'Z').expect("it is prepared");
+        for limit in [false, true] {
+            if begin {
+                client.query("BEGIN; SAVEPOINT a").expect("it answers");
+            }
+            if limit {
+                client.query("SET lock_timeout = '100ms'").expect("it answers");
+            }
+            locker.query("BEGIN; LOCK TABLE t").expect("the owner may");
+            client.send(messages).expect("it reads");
+            if !limit {
+                let waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted";
+                stage
+                    .wait_until(waiting, "1", halephant_suite::client::LIMIT)
+                    .expect("it waits for the lock");
+                client.cancel().expect("it is taken");
+            }
+            let answer = client.receive_until(b'Z').expect("it is answered");
+            let tags: String = answer.iter().map(|message| char::from(message.tag)).collect();
+            assert_eq!(tags, "EZ");
+            let error = sqlstate(&answer);
+            assert_eq!(error.as_deref(), Some(if limit { "55P03" } else { "57014" }), "{begin}");
+            locker.query("COMMIT").expect("it answers");
+            if begin {
+                assert_eq!(answer.last().map(|ready| ready.body.as_slice()), Some(&b"E"[..]));
+                client.query("ROLLBACK TO a").expect("it goes on");
+            }
+            client.send(messages).expect("it reads");
+            assert_eq!(values(&client.receive_until(b'Z').expect("it is answered")), ["1"]);
+            client.query("DEALLOCATE s; COMMIT").expect("it answers");
+            client.send(&parse).expect("it reads");
+            client.receive_until(b'Z').expect("it is prepared");
+        }
+    }
+}
