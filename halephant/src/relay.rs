@@ -59,6 +59,9 @@ pub use track::Tracker;
 /// A client that closed its sending side may still read answers; after this long without one it counts as gone.
 const HALF_CLOSED_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Bytes that a client may send ahead of answers that have to come first; it is not read any further then.
+const HELD_WHILE_WAITING_BYTES_MAX: usize = 64 * 1024;
+
 /// The client's half: its stream and what is kept for it between reads and writes.
 #[derive(Debug)]
 pub struct Client {
@@ -356,7 +359,7 @@ impl<'a> Relay<'a> {
         if self.state.swallowing || waits {
             // What the client sends is meant for its own parameters and statements: it waits until the server has
             // taken them.
-            return Poll::Pending;
+            return self.poll_ahead(cx);
         }
         if !std::mem::replace(&mut self.state.began, true) && !self.client.held.is_empty() {
             return self.forward_held(&[], cx);
@@ -389,6 +392,24 @@ impl<'a> Relay<'a> {
         })
     }
 
+    /// Looks whether the client is still there while what it sends waits.
+    fn poll_ahead(&mut self, cx: &mut Context<'_>) -> Turn {
+        if self.state.half_closed.is_some() || self.client.held.len() >= HELD_WHILE_WAITING_BYTES_MAX {
+            return Poll::Pending;
+        }
+        with_scratch(|buffer| match ready!(self.client.stream.poll_read(cx, buffer)) {
+            // What waits may still be answered.
+            Ok(0) => self.half_close(),
+            Ok(read) => {
+                self.kernel_read(Direction::ClientToServer, read);
+                self.client.held.extend_from_slice(&buffer[..read]);
+                self.state.began = false;
+                Poll::Ready(None)
+            }
+            Err(_) => Poll::Ready(Some(RelayEnd::ClientClosed)),
+        })
+    }
+
     /// Answers are still owed to a client that has said Terminate: only the end of its stream counts. An enrolled socket that
     /// is closed with unread bytes sends no reset, which would have told (docs/kernel-path.md).
     fn poll_terminated(&mut self, cx: &mut Context<'_>) -> Turn {
@@ -409,6 +430,10 @@ impl<'a> Relay<'a> {
         if self.expects_nothing() || self.client.body_left > 0 {
             return Poll::Ready(Some(RelayEnd::ClientClosed));
         }
+        self.half_close()
+    }
+
+    fn half_close(&mut self) -> Turn {
         self.state.half_closed = Some(Box::pin(tokio::time::sleep(HALF_CLOSED_TIMEOUT)));
         Poll::Ready(None)
     }

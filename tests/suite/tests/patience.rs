@@ -236,3 +236,28 @@ fn what_strikes_while_names_are_put_on_the_server_is_the_answer() {
         }
     }
 }
+
+/// What it has sent ahead waits for the answer to its first statement, behind a BEGIN that goes with that one.
+#[test]
+fn a_client_that_vanishes_while_what_it_sent_ahead_waits_is_noticed() {
+    let stage = Stage::with(Cluster::builder(), |config| config).expect("it starts");
+    let mut client = stage.client().expect("it may log in");
+    let ahead = ["BEGIN", "SELECT pg_sleep(600)", "SELECT 1"].map(encode::query).concat();
+    client.send(&ahead).expect("it is read");
+    let sleeping =
+        "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%' AND state = 'active'";
+    stage.wait_until(sleeping, "1", halephant_suite::client::LIMIT).expect("it runs");
+    client.cut();
+    stage.wait_until(sleeping, "0", halephant_suite::client::LIMIT).expect("it is cancelled");
+}
+
+/// A client that has only closed its sending side gets every answer.
+#[test]
+fn what_waits_is_answered_after_the_end_of_the_clients_stream() {
+    let stage = Stage::with(Cluster::builder(), |config| config).expect("it starts");
+    let mut client = stage.client().expect("it may log in");
+    let ahead = ["BEGIN", "SELECT 1 FROM pg_sleep(1)", "SELECT 2", "COMMIT"].map(encode::query).concat();
+    client.send(&ahead).expect("it is read");
+    client.socket().expect("it is open").shutdown(std::net::Shutdown::Write).expect("it may");
+    assert_eq!(values(&client.receive_rest().expect("it is answered")), ["1", "2"]);
+}
