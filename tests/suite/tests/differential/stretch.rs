@@ -89,9 +89,10 @@ fn taken(messages: &[Message]) -> usize {
     messages.iter().filter(|message| message.sqlstate().as_deref() == Some("42P05")).count()
 }
 
-/// A message that does not belong into a COPY may have one of ours before it, and that is the one named.
+/// Of a Parse, Bind, Describe or Close that does not belong into a COPY: one of ours may be before it, and that is the one named.
 fn normalize_type(message: &mut Message) {
-    let at = message.body.windows(10).position(|part| part == b" type 0x50" || part == b" type 0x43");
+    const NAMED: [&[u8]; 4] = [b" type 0x50", b" type 0x42", b" type 0x44", b" type 0x43"];
+    let at = message.body.windows(10).position(|part| NAMED.contains(&part));
     if let (b'E', Some(at)) = (message.tag, at) {
         message.body[at + 8..at + 10].copy_from_slice(b"**");
     }
