@@ -211,9 +211,9 @@ pub struct RelayState {
 }
 
 impl RelayState {
-    /// Everything that was forwarded has reached the server, and our own SETs are answered.
+    /// Everything that was forwarded has reached the server, our own SETs are answered, and no Sync of ours is missing.
     pub fn can_continue(&self) -> bool {
-        let joining = self.joined.as_ref().is_some_and(|joined| joined.is_underway());
+        let joining = self.joined.as_ref().is_some_and(|joined| joined.is_underway() || joined.lacks_sync());
         self.to_server.is_empty() && !self.swallowing && !joining && !self.own_names.underway
     }
 

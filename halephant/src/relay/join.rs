@@ -63,6 +63,11 @@ impl Joined {
         self.left > 0
     }
 
+    /// The server skips the client's Query, and answers nothing before it gets a Sync of ours.
+    pub(super) fn lacks_sync(&self) -> bool {
+        self.begin == Some(JoinedBegin::Refused { lacks_sync: true })
+    }
+
     pub(super) fn changes(&self, name: &str) -> bool {
         self.changed.iter().any(|(changed, _)| changed.eq_ignore_ascii_case(name))
     }
@@ -195,6 +200,7 @@ fn begins_plain(messages: &[u8], dialect: Dialect, has_effects: impl Fn(&[u8]) -
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::relay::RelayState;
     use bytes::BytesMut;
     use halephant_protocol::frontend::{Execute, Parse, Query, Sync, Terminate};
 
@@ -257,6 +263,19 @@ mod tests {
         Terminate.encode(&mut end);
         assert!(!begins(&end));
         assert!(!begins(b""));
+    }
+
+    /// Nobody waits for answers that do not come before a Sync.
+    #[test]
+    fn a_connection_that_lacks_a_sync_is_not_drained() {
+        let mut joined = Joined::default();
+        joined.add_begin();
+        let mut state = RelayState { joined: Some(Box::new(joined)), ..RelayState::default() };
+        assert!(!state.can_continue(), "it is not answered");
+        for lacks_sync in [true, false] {
+            state.joined.as_deref_mut().expect("it is there").refuse_begin(lacks_sync);
+            assert_eq!(state.can_continue(), !lacks_sync);
+        }
     }
 
     #[test]

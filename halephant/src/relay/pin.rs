@@ -189,7 +189,11 @@ mod tests {
         check("BEGIN; SET LOCAL work_mem = '1MB'; COMMIT", &[]);
         check("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE", &[]);
         check("set /* c */ TimeZone to 'UTC'", &[]);
+        // The name comes with each Bind; with `true`, whatever it is, it is the transaction's.
         check("SELECT set_config($1, $2, false)", &[Pin(PinReason::Parameter)]);
+        check("SELECT set_config($1, $2, $3)", &[Pin(PinReason::Parameter)]);
+        check("SELECT set_config($1, $2, true)", &[]);
+        check("SELECT set_config($1, $2, 't'), pg_catalog.set_config($3, $4, true)", &[]);
         check("SET SESSION AUTHORIZATION app", &[Pin(PinReason::Role)]);
         check("LISTEN a", &[Pin(PinReason::Listen)]);
         check("PREPARE a AS SELECT 1", &[Pin(PinReason::PreparedStatement)]);
