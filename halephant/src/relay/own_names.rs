@@ -32,9 +32,14 @@ pub(super) struct OwnNames {
     moving: Vec<(Box<[u8]>, Named)>,
     /// The one that a DEALLOCATE is about to take away, and whether the connection had to be reset before that.
     leaving: Option<(Box<[u8]>, bool)>,
-    /// The body of an ErrorResponse that the text itself would have had.
-    struck: Option<Box<[u8]>>,
-    present: Present,
+    // In a box, because most clients have none and every client has room for this.
+    present: Option<Box<Present>>,
+}
+
+impl OwnNames {
+    fn present(&mut self) -> &mut Present {
+        self.present.get_or_insert_default()
+    }
 }
 
 impl Relay<'_> {
@@ -115,7 +120,7 @@ impl Relay<'_> {
                 self.state.own_names.leaving = Some((name, dirty));
             } else if let Some(named) = self.client.statements.remove(&name) {
                 encode_parse(&name, &named.held.definition, out);
-                self.state.own_names.present.insert(Some(&name));
+                self.state.own_names.present().insert(Some(&name));
                 self.state.own_names.moving.push((name, named));
             }
         }
@@ -131,8 +136,11 @@ impl Relay<'_> {
 
     /// One of them could not be prepared: they stay what they were.
     pub(super) fn names_are_refused(&mut self, error: &[u8]) {
-        if sqlstate(error).is_some_and(may_strike_any) {
-            self.state.own_names.struck = Some(error.into());
+        if sqlstate(error).is_some_and(may_strike_any)
+            && let Ok(Some(header)) = parse_frontend_header(&self.client.held)
+        {
+            // In place of the text that waits for them.
+            self.refuse_next(header.frame_bytes(), Reason::Failed(error.into()));
         }
         for (name, named) in std::mem::take(&mut self.state.own_names.moving) {
             self.client.statements.insert(&name, named);
@@ -144,12 +152,9 @@ impl Relay<'_> {
         self.state.own_names.underway = false;
         self.state.own_names.done = true;
         self.state.own_names.moving.clear();
-        if let Some(error) = self.state.own_names.struck.take()
-            && let Ok(Some(header)) = parse_frontend_header(&self.client.held)
-        {
+        if self.has_refused() {
             self.state.own_names.done = false;
             self.state.own_names.leaving = None;
-            self.refuse_next(header.frame_bytes(), Reason::Failed(error));
         }
         match ReadyForQuery::parse(body) {
             Ok(ready) if ready.status == self.state.tracker.status() => None,
@@ -174,8 +179,12 @@ impl Relay<'_> {
 
     /// A text that puts names on the server or takes them away is about to be sent.
     pub(super) fn note_names(&mut self, effects: &Effects<'_>, by_query: bool) {
+        let names = |effect: &Effect<'_>| matches!(effect, Effect::Prepare { .. } | Effect::Deallocate(_));
+        if !effects.iter().any(names) {
+            return;
+        }
         let tracker = &self.state.tracker;
-        let present = &mut self.state.own_names.present;
+        let present = self.state.own_names.present();
         if effects.iter().any(|effect| matches!(effect, Effect::Deallocate(_))) {
             // Within a transaction block there may be portals of texts that came before.
             let settled = tracker.is_quiet() && (by_query || tracker.is_complete());
@@ -194,25 +203,31 @@ impl Relay<'_> {
     /// The client's Parse goes under a name of its own. `None`: one that is not read.
     pub(super) fn note_own_name(&mut self, name: Option<&[u8]>) {
         self.pin(PinReason::PreparedStatement);
-        self.state.own_names.present.insert(name);
+        self.state.own_names.present().insert(name);
     }
 
-    /// A message is about a statement that is under a name of the client's own, whatever that does.
-    pub(super) fn uses_own_name(&mut self) {
-        self.state.own_names.present.doubt();
+    /// What is sent now may be a DEALLOCATE that was read before, or never.
+    pub(super) fn doubt_names(&mut self) {
+        if let Some(present) = &mut self.state.own_names.present {
+            present.doubt();
+        }
     }
 
     /// The server confirmed a DEALLOCATE.
     pub(super) fn names_left(&mut self, all: bool) {
-        let none = self.state.own_names.present.left(self.state.tracker.cycles(), all);
-        if none && self.state.pins.contains(PinReason::PreparedStatement) {
+        let Some(present) = &mut self.state.own_names.present else { return };
+        if present.left(self.state.tracker.cycles(), all)
+            && self.state.pins.contains(PinReason::PreparedStatement)
+        {
             self.unpin(PinReason::PreparedStatement.into());
         }
     }
 
     /// The server has none of the client's names any more.
     pub(super) fn forget_names(&mut self) {
-        self.state.own_names.present.clear();
+        if let Some(present) = &mut self.state.own_names.present {
+            present.clear();
+        }
     }
 }
 

@@ -126,7 +126,7 @@ impl Relay<'_> {
             return self.wait(output);
         }
         let Some(named) = self.client.statements.find(name) else {
-            self.uses_own_name();
+            self.doubt_names();
             self.vacate(name, output);
             return Passage::AsIs;
         };
@@ -301,6 +301,7 @@ impl Relay<'_> {
         let statement = self.client.statements.find(name).map(|named| Arc::clone(named.held.statement()));
         if let Some(statement) = statement {
             self.inspect_text(Statement::query(&statement));
+            self.doubt_names();
         }
     }
 }

@@ -82,7 +82,7 @@ impl Relay<'_> {
             // It goes under its own name, and nobody else gets this connection.
             self.note_own_name(Some(name));
             self.inspect_text(query);
-            self.uses_own_name();
+            self.doubt_names();
             self.vacate(name, output);
             return Passage::AsIs;
         };
