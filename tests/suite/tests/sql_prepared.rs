@@ -269,16 +269,17 @@ fn a_deallocate_that_was_prepared_before_is_not_taken_for_another() {
     pair.query("DEALLOCATE removes");
     assert!(pair.pins().contains("prepared_statement"));
     assert_eq!(pair.query("EXECUTE a"), "TDCZ");
-    // By one that is prepared for all, and executes another beside it.
+    // One that is bound only, beside another that is executed.
     let mut pair = Pair::new();
     pair.send(&[parse("shared", "DEALLOCATE a"), sync()]);
     pair.query("PREPARE a AS SELECT 1");
+    pair.query("PREPARE b AS SELECT 2");
     pair.send(&[parse("", "DEALLOCATE b"), sync()]);
-    pair.through
-        .send(&[bind("p", "shared", &[]), bind("", "", &[]), execute("", 0), sync()].concat())
-        .expect("it is read");
-    pair.through.receive_until(b'Z').expect("it is answered");
-    assert!(pair.pins().contains("prepared_statement"));
+    let both = [bind("p", "shared", &[]), bind("", "", &[]), execute("", 0), sync()];
+    assert_eq!(pair.send(&both), "22CZ");
+    pair.query("PREPARE b AS SELECT 2");
+    pair.query("DEALLOCATE b");
+    assert_eq!(pair.query("EXECUTE a"), "TDCZ");
     // In a transaction, by a portal from before.
     let mut pair = Pair::new();
     pair.query("PREPARE a AS SELECT 1");
