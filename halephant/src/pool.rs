@@ -32,7 +32,7 @@ use bounds::Identity;
 use settings::{PoolSettings, UserSettings};
 use shared::Shared;
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 /// One configured pool as one configuration has it.
@@ -71,8 +71,10 @@ impl Pool {
     }
 
     /// Nobody is to be let in any more: nothing is kept open ahead, and connections end with their sessions.
-    pub fn retire(&self) {
+    pub fn retire(&self) -> Retired {
         self.shared.reconfigure(&PoolSettings { users: Vec::new(), ..self.settings.clone() });
+        self.shared.lock().retired = true;
+        Retired(Arc::downgrade(&self.shared))
     }
 
     pub fn settings(&self) -> &PoolSettings {
@@ -160,6 +162,25 @@ impl Pool {
     /// Closes every idle connection and refuses checkouts from now on; lent connections end as they come back.
     pub fn close(&self) {
         self.shared.close();
+    }
+}
+
+/// A pool that no configuration has, as long as anything is left in it.
+#[derive(Debug)]
+pub struct Retired(Weak<Shared>);
+
+impl Retired {
+    /// The pool under the settings of a configuration that has it again: its connections still count. `None`: nothing was
+    /// left of it.
+    #[must_use]
+    pub fn revived(&self, settings: PoolSettings) -> Option<Arc<Pool>> {
+        let shared = self.0.upgrade()?;
+        shared.revive().then(|| Pool::on(shared, settings))
+    }
+
+    /// Nothing is left of it.
+    pub fn is_over(&self) -> bool {
+        self.0.upgrade().is_none_or(|shared| shared.lock().ended)
     }
 }
 

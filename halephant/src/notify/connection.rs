@@ -148,6 +148,10 @@ struct Link<'a> {
 impl Link<'_> {
     async fn listen(&mut self, node: &Node, tenure: u32) -> Result<(), ListenerError> {
         let mut changes = self.listener.origin.cluster.changes();
+        // While the connection was opened nobody looked.
+        if self.has_left(node, tenure) {
+            return Err(ListenerError::NodeLeft);
+        }
         let mut unused_since: Option<Instant> = None;
         loop {
             if self.asked.is_empty() {
@@ -264,3 +268,6 @@ impl Link<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

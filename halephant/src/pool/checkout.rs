@@ -25,9 +25,7 @@ impl Shared {
     ) -> Option<Lease> {
         let worker = self.workers.here_or_next();
         loop {
-            let limits = self.limits();
-            let mut state = self.lock();
-            state.cover(&limits);
+            let (mut state, limits) = self.locked();
             let lease = state.take_idle(&limits, user, role, worker, wanted)?;
             drop(state);
             if let Some(lease) = alive(lease) {
@@ -120,15 +118,13 @@ impl Shared {
     }
 
     fn timed_out(&self, user: UserIndex, role: Role, after: Duration) -> CheckoutError {
-        let limits = self.limits();
-        if self.lock().paused {
+        let (state, limits) = self.locked();
+        if state.paused {
             return CheckoutError::Paused { pool: self.name.clone(), after };
         }
         if limits.candidates(role).next().is_none() {
             return CheckoutError::NoNode { cluster: self.cluster.name.clone(), role, after };
         }
-        let mut state = self.lock();
-        state.cover(&limits);
         let connected =
             |state: &State| state.users[user.0].nodes.iter().any(|node| node.connections > node.opening);
         match state.users[user.0].last_failure.clone() {
@@ -141,9 +137,7 @@ impl Shared {
     }
 
     pub(super) fn queue(&self, user: UserIndex, role: Role) -> (usize, Option<Duration>) {
-        let limits = self.limits();
-        let mut state = self.lock();
-        state.cover(&limits);
+        let (state, _) = self.locked();
         let waiting = state.waiting(user, role);
         (waiting.len(), waiting.front().map(|waiter| waiter.since.elapsed()))
     }

@@ -20,18 +20,27 @@ pub(super) async fn tend(pool: Weak<Shared>, mut changes: watch::Receiver<u64>) 
         }
         let Some(pool) = pool.upgrade() else { return };
         pool.tend_now();
-        if pool.is_unused() {
+        if pool.ends() {
             return;
         }
     }
 }
 
 impl Shared {
-    /// No session is left, and no connection: nobody comes back to a pool that is not configured.
-    fn is_unused(&self) -> bool {
+    /// Whether it is not configured, and no session is left, and no connection: then nobody comes back to it.
+    fn ends(&self) -> bool {
         let bounds = self.bounds();
-        let retired = (0..bounds.len()).map(UserIndex).all(|user| bounds.member(user).is_retired());
-        retired && self.connections() == 0
+        let unused = (0..bounds.len()).map(UserIndex).all(|user| bounds.member(user).is_retired());
+        let mut state = self.lock();
+        state.ended = state.retired && unused && state.connections() == 0;
+        state.ended
+    }
+
+    /// Takes a retired pool back into use. `false`: it has ended.
+    pub(super) fn revive(&self) -> bool {
+        let mut state = self.lock();
+        state.retired &= state.ended;
+        !state.ended
     }
 
     pub(super) fn tend_now(self: &Arc<Self>) {
@@ -58,7 +67,7 @@ impl Shared {
     }
 
     pub(super) fn connections(&self) -> u32 {
-        self.lock().users.iter().flat_map(|user| &user.nodes).map(|node| node.connections).sum()
+        self.lock().connections()
     }
 }
 
@@ -93,7 +102,7 @@ impl State {
         }
         ending.into_iter().for_each(|lease| self.retire(lease, steps));
         // The limit may have changed, also with the node's role.
-        while self.is_over_limit(limits, user, node)
+        while role.is_none_or(|role| self.is_over_limit(limits, user, node, role))
             && let Some(lease) = self.users[user.0].nodes[node.0].idle.pop_front()
         {
             self.retire(lease, steps);

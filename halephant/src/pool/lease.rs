@@ -102,17 +102,23 @@ impl Lease {
             }
         }
         let login = Login { parameters: &parameters, replication: Some(replication), ..login };
+        // The slot is one connection's: the server never sees two.
+        self.connection.end().await;
         let mut opened = pool.opener().open(&pool.cluster.node(self.slot.node).address, login).await?;
         opened.applied = wanted.clone();
         opened.replicates = true;
         let process_id = opened.cancel.process_id();
-        tokio::spawn(std::mem::replace(&mut self.connection, opened).close());
+        self.connection = opened;
         self.server = pool.registry.register(self.slot.user, self.slot.node, process_id);
         Ok(())
     }
 
     /// Hands a connection in a known clean state back: to the longest waiter, to the idle ones, or to its end.
     pub fn checkin(self) {
+        if self.connection.cancel.is_astray() {
+            tracing::debug!("a cancel may still come to a server connection, which is closed");
+            return;
+        }
         let pool = Arc::clone(&self.slot.pool);
         pool.checkin(self);
     }

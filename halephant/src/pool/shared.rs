@@ -81,6 +81,15 @@ impl Shared {
         &self.opener
     }
 
+    /// The state, and the limits that hold while it is locked: limits that were looked at before it was may be of fewer
+    /// users than it has by now.
+    pub(super) fn locked(&self) -> (MutexGuard<'_, State>, Limits) {
+        let mut state = self.lock();
+        let limits = self.limits();
+        state.cover(&limits);
+        (state, limits)
+    }
+
     pub(super) fn limits(&self) -> Limits {
         Limits { bounds: self.bounds.load_full(), nodes: self.cluster.nodes() }
     }
@@ -94,9 +103,7 @@ impl Shared {
     /// Decides under the lock, acts after it.
     pub(super) fn decide(self: &Arc<Self>, decision: impl FnOnce(&mut State, &Limits, &mut Vec<Step>)) {
         let mut steps = Vec::new();
-        let limits = self.limits();
-        let mut state = self.lock();
-        state.cover(&limits);
+        let (mut state, limits) = self.locked();
         decision(&mut state, &limits, &mut steps);
         drop(state);
         self.carry_out(steps);

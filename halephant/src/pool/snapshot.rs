@@ -48,9 +48,7 @@ pub struct QueueSnapshot {
 impl Pool {
     /// A copy, made under the pool's lock.
     pub fn snapshot(&self) -> PoolSnapshot {
-        let limits = self.shared.limits();
-        let mut state = self.shared.lock();
-        state.cover(&limits);
+        let (state, _) = self.shared.locked();
         let users = self.users().map(|(index, _)| UserSnapshot {
             nodes: state.users[index.0].nodes.iter().map(connections).collect(),
             queues: Role::ALL.map(|role| {

@@ -37,6 +37,10 @@ pub(super) struct State {
     pub(super) paused: bool,
     /// Connections of an older one are not lent again.
     pub(super) epoch: u32,
+    /// No configuration has the pool.
+    pub(super) retired: bool,
+    /// Nobody looks after it any more: it was retired, and nothing was left in it.
+    pub(super) ended: bool,
     rotation: usize,
 }
 
@@ -132,6 +136,11 @@ impl State {
 
     fn use_of(&mut self, user: UserIndex, node: NodeIndex) -> &mut NodeUse {
         &mut self.users[user.0].nodes[node.0]
+    }
+
+    /// Of all users and nodes.
+    pub(super) fn connections(&self) -> u32 {
+        self.users.iter().flat_map(|user| &user.nodes).map(|node| node.connections).sum()
     }
 
     pub(super) fn node_total(&self, node: NodeIndex) -> u32 {
@@ -313,10 +322,15 @@ impl State {
         limits.candidates(role).map(|node| nodes[node.0].connections - nodes[node.0].closing).sum()
     }
 
-    /// Whether a user has more connections to a node, or all users together have, than its role allows; those about
+    /// Whether a user has more connections to a node, or all users together have, than its `role` allows; those about
     /// to end not counted.
-    pub(super) fn is_over_limit(&self, limits: &Limits, user: UserIndex, node: NodeIndex) -> bool {
-        let Some(role) = limits.role(node) else { return true };
+    pub(super) fn is_over_limit(
+        &self,
+        limits: &Limits,
+        user: UserIndex,
+        node: NodeIndex,
+        role: Role,
+    ) -> bool {
         let own = &self.users[user.0].nodes[node.0];
         own.connections - own.closing > limits.user_max(user, role)
             || self.node_total(node) - self.closing(node) > limits.pool_max(role)
@@ -389,17 +403,22 @@ impl State {
     /// Finds the place of a clean connection: the longest waiter, the idle ones, or none.
     pub(super) fn settle(&mut self, limits: &Limits, mut lease: Lease, steps: &mut Vec<Step>) {
         let Slot { user, node, .. } = lease.slot;
-        let role = limits.role(node);
+        // Once: in the next moment it may be another one.
+        let Some(role) = limits.role(node) else {
+            self.retire(lease, steps);
+            return;
+        };
         let is_current =
             limits.nodes.node(node).tenure() == lease.slot.tenure && self.epoch == lease.slot.epoch;
         let now = Instant::now();
-        let over_limit = self.is_over_limit(limits, user, node);
-        if self.closed || self.paused || !is_current || over_limit || lease.expires <= now {
-            self.retire(lease, steps);
-            return;
-        }
-        let role = role.expect("a node without a role is over its limit");
-        if self.owes_room(limits, user, node, role) {
+        let over_limit = self.is_over_limit(limits, user, node, role);
+        if self.closed
+            || self.paused
+            || !is_current
+            || over_limit
+            || lease.expires <= now
+            || self.owes_room(limits, user, node, role)
+        {
             self.retire(lease, steps);
             return;
         }

@@ -15,6 +15,7 @@ use tokio::task::JoinHandle;
 mod faults;
 mod pause;
 mod properties;
+mod races;
 
 /// Far longer than anything takes.
 const LIMIT: Duration = Duration::from_secs(30);

@@ -10,8 +10,8 @@ use crate::auth::throttle::Throttle;
 use crate::cancel::{Identity, Sessions};
 use crate::net::{BeforeConnect, Role};
 use crate::notify::Listeners;
-use crate::pool::settings::PoolMode;
-use crate::pool::{Pool, UserIndex};
+use crate::pool::settings::{PoolMode, PoolSettings};
+use crate::pool::{Pool, Retired, UserIndex};
 use crate::prepared::Store;
 use crate::route::{Access, asks_for_writes};
 use crate::server::parameters::SessionParameters;
@@ -19,13 +19,14 @@ use crate::session::welcome::Welcomes;
 use crate::splice::Splice;
 use crate::telemetry::metrics::ProcessMetrics;
 use crate::telemetry::trace::Tracer;
+use crate::topology::Cluster;
 use crate::worker::Workers;
 use halephant_protocol::scram::{ITERATIONS_DEFAULT, Verifier};
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
@@ -55,6 +56,8 @@ pub struct Process {
     /// What the process is told from inside.
     orders: mpsc::Sender<Event>,
     live: OnceLock<Weak<Live>>,
+    /// Pools that the configuration had before, with their clusters: one that comes back goes on with what it has.
+    retired: Mutex<HashMap<String, (Weak<Cluster>, Retired)>>,
     /// By an order of the console; pools that a reload brings are paused, too.
     paused: AtomicBool,
     /// Makes the salts of unknown users: the same for a name, unpredictable from outside.
@@ -119,6 +122,7 @@ impl Process {
             splice,
             orders,
             live,
+            retired: Mutex::default(),
             paused,
             mock_secret,
             mock_iterations: AtomicU32::new(ITERATIONS_DEFAULT),
@@ -147,6 +151,23 @@ impl Process {
     /// A verifier that somebody has.
     pub fn saw_verifier(&self, verifier: &Verifier) {
         self.mock_iterations.fetch_max(verifier.iterations().get(), Ordering::Relaxed);
+    }
+
+    fn retired(&self) -> MutexGuard<'_, HashMap<String, (Weak<Cluster>, Retired)>> {
+        let mut retired = self.retired.lock().unwrap_or_else(PoisonError::into_inner);
+        retired.retain(|_, (_, pool)| !pool.is_over());
+        retired
+    }
+
+    /// A pool of the cluster that was retired and has connections yet.
+    fn revived(&self, cluster: &ClusterState, settings: &PoolSettings) -> Option<Arc<Pool>> {
+        let mut retired = self.retired();
+        let (of, _) = retired.get(&settings.name)?;
+        if !std::ptr::eq(of.as_ptr(), Arc::as_ptr(&cluster.cluster)) {
+            return None;
+        }
+        let (_, pool) = retired.remove(&settings.name)?;
+        pool.revived(settings.clone())
     }
 
     /// Tells the process something; a queue that is full has it already.
@@ -207,7 +228,7 @@ impl State {
                 let before = self.pools.get(&pool.name);
                 let pool = match before.filter(|served| served.is_of(&cluster)) {
                     Some(served) => served.pool.reconfigured(pool.clone()),
-                    None => {
+                    None => self.shared.revived(&cluster, pool).unwrap_or_else(|| {
                         let nodes = Arc::clone(&cluster.cluster);
                         let opener = Arc::clone(&cluster.upstream);
                         let pool = Pool::new(pool.clone(), nodes, opener, self.shared.workers.clone());
@@ -217,7 +238,7 @@ impl State {
                         }
                         new.pools.push(Arc::clone(&pool));
                         pool
-                    }
+                    }),
                 };
                 let name = pool.settings().name.clone();
                 let served = Served {
@@ -240,7 +261,9 @@ impl State {
     fn retire_all_but(&self, next: &Self) {
         for (name, served) in &self.pools {
             if next.pools.get(name).is_none_or(|kept| !served.is_of(&kept.cluster)) {
-                served.pool.retire();
+                let retired = served.pool.retire();
+                let cluster = Arc::downgrade(&served.cluster.cluster);
+                self.shared.retired().insert(name.clone(), (cluster, retired));
             }
         }
     }

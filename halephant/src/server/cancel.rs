@@ -8,7 +8,7 @@ use bytes::BytesMut;
 use halephant_protocol::startup::{self, CancelRequest, ENCRYPTION_REFUSED, SSL_ACCEPTED};
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
@@ -29,13 +29,19 @@ pub struct CancelTarget {
     secret_key: Secret<Vec<u8>>,
     in_flight: AtomicUsize,
     landed: Notify,
+    /// One may still come that nobody waits for any more.
+    astray: AtomicBool,
     /// How the connection itself is encrypted.
     connector: Option<Arc<Connector>>,
 }
 
 /// A cancel on its way; made before the connection can change hands.
 #[derive(Debug)]
-pub struct CancelInFlight(Arc<CancelTarget>);
+pub struct CancelInFlight {
+    target: Arc<CancelTarget>,
+    /// PostgreSQL may have the request, and may not have dealt with it.
+    is_sent: bool,
+}
 
 impl CancelTarget {
     pub fn new(node: &str, address: ServerAddress, process_id: u32, secret_key: &[u8]) -> Self {
@@ -46,6 +52,7 @@ impl CancelTarget {
             secret_key: Secret::new(secret_key.to_vec()),
             in_flight: AtomicUsize::new(0),
             landed: Notify::new(),
+            astray: AtomicBool::new(false),
             connector: None,
         }
     }
@@ -73,11 +80,16 @@ impl CancelTarget {
 
     pub fn begin(self: &Arc<Self>) -> CancelInFlight {
         self.in_flight.fetch_add(1, Ordering::AcqRel);
-        CancelInFlight(Arc::clone(self))
+        CancelInFlight { target: Arc::clone(self), is_sent: false }
     }
 
     pub fn is_in_flight(&self) -> bool {
         self.in_flight.load(Ordering::Acquire) > 0
+    }
+
+    /// Whether a cancel was given up when it had been sent: it may strike whatever the connection does from now on.
+    pub fn is_astray(&self) -> bool {
+        self.astray.load(Ordering::Acquire)
     }
 
     /// Resolves when no cancel is on its way.
@@ -93,15 +105,15 @@ impl CancelTarget {
 }
 
 impl CancelInFlight {
-    /// Sends the request and waits until PostgreSQL has dealt with it.
-    pub async fn send(self) -> io::Result<()> {
+    /// Sends the request and waits until PostgreSQL has dealt with it. Cancel safe: what was sent by then is astray.
+    pub async fn send(mut self) -> io::Result<()> {
         tokio::time::timeout(CANCEL_TIMEOUT, self.exchange())
             .await
             .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
     }
 
-    async fn exchange(&self) -> io::Result<()> {
-        let target = &self.0;
+    async fn exchange(&mut self) -> io::Result<()> {
+        let target = &self.target;
         let mut packet = BytesMut::new();
         CancelRequest { process_id: target.process_id, secret_key: target.secret_key.expose() }
             .encode(&mut packet)
@@ -113,11 +125,20 @@ impl CancelInFlight {
                 encrypt(TcpStream::connect(address).await?, connector, target.node()).await?
             }
         };
+        self.is_sent = true;
         stream.write_all(&packet).await?;
         stream.shutdown().await?;
         // PostgreSQL sends nothing; what a hostile server sends is dropped.
         let mut sink = [0; 64];
-        while stream.read(&mut sink).await? > 0 {}
+        loop {
+            match stream.read(&mut sink).await {
+                Ok(0) => break,
+                // It closed without reading our close_notify.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => break,
+                read => read?,
+            };
+        }
+        self.is_sent = false;
         Ok(())
     }
 }
@@ -150,7 +171,10 @@ pub(super) async fn ask_for_tls(stream: &mut TcpStream) -> io::Result<bool> {
 
 impl Drop for CancelInFlight {
     fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Ordering::AcqRel);
-        self.0.landed.notify_waiters();
+        if self.is_sent {
+            self.target.astray.store(true, Ordering::Release);
+        }
+        self.target.in_flight.fetch_sub(1, Ordering::AcqRel);
+        self.target.landed.notify_waiters();
     }
 }

@@ -171,6 +171,11 @@ impl ServerConnection {
 
     /// Says goodbye and waits until PostgreSQL has closed its side, so that the limits count true.
     pub async fn close(mut self) {
+        self.end().await;
+    }
+
+    /// As [`close`](Self::close), of one whose place another connection takes.
+    pub async fn end(&mut self) {
         if self.busy {
             // What runs is of no use to anybody any more.
             let _ = self.cancel.begin().send().await;

@@ -2,6 +2,7 @@
 
 use halephant_harness::{Cluster, wait_for};
 use halephant_suite::message::{error, values};
+use halephant_suite::midway::Midway;
 use halephant_suite::{Client, Stage, encode};
 use std::time::Duration;
 
@@ -110,4 +111,27 @@ fn psql_cancels() {
     let output = psql.wait_with_output().expect("it ends");
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(said.contains("canceling statement due to user request"), "{said}");
+}
+
+/// A server that is slow to take a cancel: who asked has given up, and the request is still on its way.
+#[test]
+fn one_that_was_given_up_hits_nobody_else() {
+    let (midway, stage) = Midway::stage(Cluster::builder(), |config| {
+        config
+            .set("cluster.main.pool.app.max_connections.primary", 1)
+            .set("server.client_login_timeout", "1s")
+    })
+    .expect("it starts");
+    let [mut owner, mut other] = [(); 2].map(|()| stage.client().expect("it may log in"));
+    sleep(&mut owner, 1, "owner");
+    stage.wait_until(RUNNING, "1", LIMIT).expect("it runs");
+    midway.hold_cancels();
+    // It is told that it took too long.
+    assert!(owner.cancel().is_err());
+    midway.wait_until_held().expect("it is on its way");
+    assert_eq!(values(&owner.receive_until(b'Z').expect("the query ends by itself")), ["owner"]);
+    sleep(&mut other, 3, "other");
+    stage.wait_until(RUNNING, "1", LIMIT).expect("it runs");
+    midway.release();
+    assert_eq!(values(&other.receive_until(b'Z').expect("the query ends")), ["other"]);
 }

@@ -172,3 +172,32 @@ fn five_hundred_reloads_under_load_fail_no_transaction() {
     let shrunk = || Ok((stage.server_connections()? <= 2).then_some(()));
     wait_for("the pool to shrink", LIMIT, shrunk).expect("nothing leaked");
 }
+
+/// What a pool's sessions still have counts when the pool comes back.
+#[test]
+fn a_pool_that_comes_back_counts_what_it_has() {
+    let stage = Stage::new().expect("it starts");
+    let without = Stage::config(&stage.cluster);
+    let with = without
+        .clone()
+        .pool("other", "session", 2, &["app"])
+        .set("cluster.main.pool.other.database", "app")
+        .set("cluster.main.pool.other.checkout_timeout", "1s")
+        .set("cluster.main.pool.other.user.app.parameters.application_name", "other");
+    reload(&stage, &with);
+    let other = stage.transaction().database("other");
+    let mut before = [(); 2].map(|()| Client::connect(&other).expect("it may log in"));
+    for client in &mut before {
+        assert_eq!(client.value("SELECT 1").expect("it answers"), "1");
+    }
+    reload(&stage, &without);
+    reload(&stage, &with);
+    let refused = Client::connect(&other).expect_err("there is no connection for it");
+    assert_eq!(refused.downcast::<Refused>().expect("by an ErrorResponse").sqlstate(), "53300");
+    let count = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'other'";
+    assert_eq!(stage.cluster.query("postgres", count).expect("it answers"), "2");
+    let [client, _other] = before;
+    client.terminate().expect("it leaves");
+    let mut after = Client::connect(&other).expect("its turn comes");
+    assert_eq!(after.value("SELECT 2").expect("it answers"), "2");
+}
