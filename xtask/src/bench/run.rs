@@ -75,15 +75,14 @@ fn run_lane(plan: &Plan, stage: &Stage, lane: &Lane) -> LaneResult {
 /// Once for each program that was measured, after the rounds: strace slows everything down.
 fn count_syscalls(stage: &Stage, lane: &Lane, programs: &[Program], results: &mut [ProgramResult]) {
     let Work::Load(load) = &lane.work else { return };
-    if load.reconnect || load.clients > SYSCALL_CLIENTS_MAX {
+    // Where the other end is makes no difference to them.
+    if load.reconnect || load.clients > SYSCALL_CLIENTS_MAX || lane.remote.is_some() {
         return;
     }
     for (program, result) in programs.iter().zip(results) {
         if result.missing.is_none() {
             let subject = stage.subject(*program, lane);
-            let calls = subject.and_then(|subject| {
-                stage.at_clients(lane, || syscalls::per_transaction(stage, &subject, load))
-            });
+            let calls = subject.and_then(|subject| syscalls::per_transaction(stage, &subject, load));
             let figure = |calls| Sample::from([(Figure::SyscallsPerTransaction, calls)]);
             record(result, calls.map(|calls| calls.map(figure).unwrap_or_default()));
         }
