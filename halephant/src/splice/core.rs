@@ -157,15 +157,19 @@ impl Core {
     }
 
     pub fn kill(&self) {
+        // Held throughout, as in `revive`: what the process and the programs are told stays the same.
+        let flows = lock(&self.flows);
         self.killed.store(true, Ordering::Release);
         self.table.switchboard().killed.store(1);
-        for (_, signals) in lock(&self.flows).live.values() {
+        for (_, signals) in flows.live.values() {
             signals.raise(SIGNAL_RECLAIM);
         }
     }
 
     /// Refused after a fault.
     pub fn revive(&self) -> bool {
+        // A fault is counted before it kills: one that is not seen here kills after this.
+        let _flows = lock(&self.flows);
         if self.faults.load(Ordering::Acquire) > 0 {
             return false;
         }

@@ -194,9 +194,9 @@ impl Flow {
     fn begin_reclaim(&self, direction: Direction, armed: Stretch) -> Taking {
         let entry = self.entry(direction);
         entry.control.store(control_word(0, ASK_PASS));
-        // A program that gave the direction back itself, or can no longer take it because bytes have passed, is done.
-        let passed = !entry.standing().spliced
-            && (entry.arms.load() != armed.arms || self.legs[direction as usize].read > armed.read);
+        // Bytes have passed since: the program gave the direction back itself or can no longer take it. Its words alone do
+        // not show that; one that has just taken the direction writes them one after the other.
+        let passed = !entry.standing().spliced && self.legs[direction as usize].read > armed.read;
         if passed { Taking::drain() } else { Taking::Grace(self.core.grace.period()) }
     }
 
