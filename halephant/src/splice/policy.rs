@@ -81,7 +81,7 @@ pub enum Policy {
 /// on another host, over a veth pair (`docs/kernel-path.md`).
 const TABLE: [(Path, Directions, &str); 4] = [
     (Path::Own, Directions::NONE, "not faster than copying under load"),
-    (Path::ClientLocal, Directions::NONE, "23 to 32% more than copying, but bytes on their way are not counted"),
+    (Path::ClientLocal, Directions::NONE, "23 to 32% more than copying, but bytes under way are not counted"),
     (Path::ServerLocal, Directions::NONE, "21 to 28% more than copying, but bulk takes 21% longer"),
     (Path::Colocated, Directions::BOTH, "80% more than copying, 10% more than a direct connection"),
 ];
