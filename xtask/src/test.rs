@@ -59,9 +59,10 @@ fn again(options: &Options, nextest: bool, halephant: &Path, path: KernelPath) -
 }
 
 /// The test binaries that must not notice whether the kernel moves the bytes.
-const OF_SESSIONS: [&str; 17] = [
+const OF_SESSIONS: [&str; 18] = [
     "cancel",
     "chaos",
+    "differential",
     "drivers",
     "failover",
     "faults",

@@ -7,7 +7,7 @@
 use super::{Client, PinReason, Relay, RelayEnd, Release};
 use crate::cancel::{KernelPath, Signal};
 use crate::pool::Lease;
-use crate::splice::{Attention, Direction, Flow, NotInserted, Reason, Reclaimed, Sockets, Status};
+use crate::splice::{Attention, Direction, Flow, Framing, NotInserted, Reason, Reclaimed, Sockets, Status};
 use bytes::BytesMut;
 use halephant_protocol::backend::{self, TransactionStatus};
 use std::task::{Context, Poll, ready};
@@ -20,6 +20,7 @@ const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
 /// A stretch of fewer messages did not pay; the next one has to wait for twice as many answers.
 const SHORT_STRETCH_MESSAGES: u64 = 32;
 const PATIENCE_MAX: u32 = 64;
+const READY_FOR_QUERY_HEADER: &[u8] = b"Z\0\0\0\x05";
 
 use Direction::{ClientToServer, ServerToClient};
 
@@ -205,8 +206,13 @@ impl Relay<'_> {
         let Some(kernel) = self.state.kernel.as_deref_mut() else { return };
         let half = kernel.half(direction);
         half.came_back(reclaimed);
+        let mut body_left = reclaimed.framing.left;
         let header = reclaimed.framing.header_bytes();
-        let header = header.get(..usize::from(reclaimed.framing.header_len)).unwrap_or_default();
+        let mut header = header.get(..usize::from(reclaimed.framing.header_len)).unwrap_or_default();
+        if reclaimed.framing.tag == backend::tag::READY_FOR_QUERY && body_left > 0 {
+            // It counts with its status, which is the relay's to see: as if of its header, too, the last byte were to come.
+            (header, body_left) = (READY_FOR_QUERY_HEADER, 0);
+        }
         half.ahead = header.len();
         let (held, left) = match direction {
             ClientToServer => {
@@ -218,7 +224,7 @@ impl Relay<'_> {
                 (&mut self.state.server_held, &mut self.state.server_body_left)
             }
         };
-        *left = reclaimed.framing.left;
+        *left = body_left;
         if !header.is_empty() {
             let mut whole = BytesMut::from(header);
             whole.extend_from_slice(held);
@@ -277,14 +283,22 @@ impl Relay<'_> {
         let client = kernel.half(ClientToServer).since(&requests);
         let server = kernel.half(ServerToClient).since(&answers);
         let count = |cycles: u64| u32::try_from(cycles).unwrap_or(u32::MAX);
-        if client.messages > 0 {
+        // The counters of a message may come at two looks.
+        if client.messages > 0 || client.cycles > 0 {
             self.state.tracker.unseen_requests(count(client.cycles), requests.framing.tag);
         }
-        if server.messages > 0 {
+        if server.messages > 0 || server.cycles > 0 {
             // Among them were the answers to texts that pinned.
             self.state.doubted = None;
             let status = TransactionStatus::parse(answers.framing.status).ok();
-            self.state.tracker.unseen_answers(count(server.cycles), status, answers.framing.tag);
+            // A ReadyForQuery counts with its status; until then an answer is under way.
+            let last = match answers.framing {
+                Framing { tag: backend::tag::READY_FOR_QUERY, left: 1.., .. } => {
+                    backend::tag::COMMAND_COMPLETE
+                }
+                Framing { tag, .. } => tag,
+            };
+            self.state.tracker.unseen_answers(count(server.cycles), status, last);
         }
         if client.bytes + server.bytes > 0 {
             self.handle.client().add_traffic(0, client.bytes, server.bytes);
@@ -313,6 +327,8 @@ impl Relay<'_> {
             && !ending
             && !self.is_swallowing()
             && !self.is_cancelling()
+            // Its answers are the relay's to see.
+            && !self.state.statements.waiting
             && !self.state.tracker.in_doubt()
             && !self.state.tracker.copy_open()
             && !self.handle.has(Signal::Drain)

@@ -237,7 +237,10 @@ impl Relay<'_> {
     #[cold]
     fn meets_copy(&mut self, output: &mut Output<'_>) -> Passage {
         if self.state.tracker.copy_ends() {
-            self.wait_for_copy(output);
+            // Answers that the kernel moves are not seen: then the server's direction is waited for.
+            if !self.client_waits() {
+                self.wait_for_copy(output);
+            }
             return Passage::Wait;
         }
         // It does not belong there, and PostgreSQL ends the connection. Should the COPY have failed just before, though, it
