@@ -119,6 +119,10 @@ impl Lease {
             tracing::debug!("a cancel may still come to a server connection, which is closed");
             return;
         }
+        if self.connection.lasting {
+            tracing::debug!("a server connection holds what no reset takes away, and is closed");
+            return;
+        }
         let pool = Arc::clone(&self.slot.pool);
         pool.checkin(self);
     }

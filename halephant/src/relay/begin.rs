@@ -34,8 +34,8 @@ pub(super) struct Begin {
 /// What a client without a server connection believes to be in.
 #[derive(Clone, Debug)]
 pub enum Ahead {
-    /// A transaction block, and the text that began it.
-    Begin(Box<[u8]>),
+    /// A transaction block, and the text that began it. `has_portal`: in the unnamed portal, not by a Query.
+    Begin { text: Box<[u8]>, has_portal: bool },
     /// One that has failed.
     Failed,
 }
@@ -58,8 +58,10 @@ impl Relay<'_> {
             return;
         }
         match ahead {
-            Ahead::Begin(text) if self.may_join_begin() => self.begin_joined(&text),
-            Ahead::Begin(text) => self.begin_first(&text, false),
+            Ahead::Begin { text, has_portal } if self.may_join_begin() => {
+                self.begin_joined(&text, has_portal)
+            }
+            Ahead::Begin { text, .. } => self.begin_first(&text, false),
             Ahead::Failed => self.begin_first(FAILED, true),
         }
     }
@@ -72,9 +74,9 @@ impl Relay<'_> {
     }
 
     /// With the first message.
-    fn begin_joined(&mut self, text: &[u8]) {
-        // It came in a Query: there is no NUL in it.
-        if encode_begin(text, &mut self.state.to_server).is_ok() {
+    fn begin_joined(&mut self, text: &[u8], has_portal: bool) {
+        // It came as a string: there is no NUL in it.
+        if encode_begin(text, has_portal, &mut self.state.to_server).is_ok() {
             self.state.joined.get_or_insert_default().add_begin();
             self.state.tracker.ready_unasked(TransactionStatus::InTransaction);
             self.lease.connection().busy = true;

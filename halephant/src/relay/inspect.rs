@@ -3,7 +3,7 @@
 
 use super::Relay;
 use super::join::Joined;
-use super::pin::{Consequence, PinReason, Pins, consequence};
+use super::pin::{Consequence, PinReason, Pins, consequence, outlives_discard};
 use super::sequences::recalls;
 use crate::server::apply::{encode_joined, encode_parameters, has_short_timeout};
 use crate::sql::effect::{Discard, Effect, Value};
@@ -97,6 +97,9 @@ impl Relay<'_> {
                 self.state.statements.deallocating = true;
                 self.state.statements.may_deallocate = true;
             }
+            if self.release.is_shared() && outlives_discard(effect) {
+                self.lease.connection().lasting = true;
+            }
             match self.consequence_of(effect) {
                 Consequence::Nothing => {}
                 Consequence::Pin(reason) => self.pin(reason),
@@ -142,7 +145,7 @@ impl Relay<'_> {
             _ => {}
         }
         match command {
-            b"DISCARD ALL" if clear == Pins::EVERYTHING => {
+            b"DISCARD ALL" if clear == Pins::DISCARDED => {
                 self.unpin(clear);
                 self.state.pending.reset_all = true;
             }

@@ -57,8 +57,8 @@ pub struct Pins(u16);
 
 impl Pins {
     pub const NONE: Self = Self(0);
-    /// What DISCARD ALL takes back: all of it.
-    pub const EVERYTHING: Self = Self(u16::MAX);
+    /// What DISCARD ALL takes back.
+    pub const DISCARDED: Self = Self(!(PinReason::Load as u16 | PinReason::SessionObject as u16));
 
     pub fn is_empty(self) -> bool {
         self.0 == 0
@@ -111,7 +111,7 @@ pub(super) fn consequence<'a>(
     match effect {
         Effect::Setting(setting) => setting_consequence(setting, is_reported),
         Effect::ResetAll => Consequence::FollowAll,
-        Effect::Discard(Discard::All) => Consequence::Clear(Pins::EVERYTHING),
+        Effect::Discard(Discard::All) => Consequence::Clear(Pins::DISCARDED),
         Effect::Listen(_) => Consequence::Pin(PinReason::Listen),
         Effect::Unlisten(None) => Consequence::Clear(PinReason::Listen.into()),
         Effect::Prepare { .. } => Consequence::Pin(PinReason::PreparedStatement),
@@ -127,6 +127,16 @@ pub(super) fn consequence<'a>(
         Effect::Unknown(Unknown::Encoding) => Consequence::Pin(PinReason::Unknown),
         Effect::Unknown(Unknown::Command | Unknown::Form) => Consequence::Pin(PinReason::Unknown),
         _ => Consequence::Nothing,
+    }
+}
+
+/// Whether it leaves something in the session that DISCARD ALL does not take away: a library, a session object, the state of
+/// `random()`.
+pub(super) fn outlives_discard(effect: &Effect<'_>) -> bool {
+    match effect {
+        Effect::Load | Effect::SessionObject(_) => true,
+        Effect::Setting(setting) => setting.scope != Scope::Local && setting.name.text() == Some(b"seed"),
+        _ => false,
     }
 }
 
@@ -209,7 +219,7 @@ mod tests {
     #[test]
     fn pins_end_where_their_cause_does() {
         use Consequence::Clear;
-        check("DISCARD ALL", &[Clear(Pins::EVERYTHING)]);
+        check("DISCARD ALL", &[Clear(Pins::DISCARDED)]);
         check("UNLISTEN *", &[Clear(PinReason::Listen.into())]);
         check("UNLISTEN a", &[]);
         check("DEALLOCATE ALL", &[Clear(PinReason::PreparedStatement.into())]);
@@ -241,7 +251,29 @@ mod tests {
         assert_eq!(pins.iter().collect::<Vec<_>>(), [PinReason::Listen, PinReason::Load]);
         pins.remove(PinReason::Listen.into());
         assert_eq!(pins, PinReason::Load.into());
-        pins.remove(Pins::EVERYTHING);
-        assert!(pins.is_empty());
+        pins.insert(PinReason::Temporary);
+        pins.remove(Pins::DISCARDED);
+        assert_eq!(pins, PinReason::Load.into());
+    }
+
+    #[test]
+    fn some_outlives_discard_all() {
+        let outlives = |text: &str| {
+            let effects = classify(text.as_bytes(), Dialect::default());
+            effects.iter().any(outlives_discard)
+        };
+        for text in
+            ["LOAD 'auto_explain'", "SELECT dblink_connect('a', '')", "SELECT setseed(0.5)", "SET seed = 0.5"]
+        {
+            assert!(outlives(text), "{text}");
+        }
+        for text in [
+            "SET work_mem = '1MB'",
+            "SET LOCAL seed = 0.5",
+            "CREATE TEMP TABLE t (a int)",
+            "SELECT 'setseed'",
+        ] {
+            assert!(!outlives(text), "{text}");
+        }
     }
 }

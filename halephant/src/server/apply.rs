@@ -54,10 +54,15 @@ pub fn encode_joined(
     Ok(commands + 3)
 }
 
-/// Appends a statement that begins a transaction block, without a Sync. [`BEGIN_ANSWERS`] answer it.
-pub fn encode_begin(sql: &[u8], out: &mut BytesMut) -> Result<(), EncodeError> {
+/// Appends a statement that begins a transaction block, without a Sync. [`BEGIN_ANSWERS`] answer it. `has_portal`: the client ran it
+/// in the unnamed portal, where it stays.
+pub fn encode_begin(sql: &[u8], has_portal: bool, out: &mut BytesMut) -> Result<(), EncodeError> {
     encode_text(sql, &ValuesBuf::new(), out)?;
-    close_portal(out)
+    match has_portal {
+        // There is none of that name yet. It is answered as any other.
+        true => Close { target: Target::Portal, name: b"halephant" }.encode(out),
+        false => close_portal(out),
+    }
 }
 
 /// What comes behind finds no portal of ours.

@@ -41,6 +41,8 @@ pub struct ServerConnection {
     pub listening: bool,
     /// A query may still be running: closing cancels it.
     pub busy: bool,
+    /// Its last client left something in the session that no reset takes away: nobody else gets it.
+    pub lasting: bool,
     /// It is a walsender: nobody else's, and closed when its client has left.
     pub replicates: bool,
 }
@@ -70,6 +72,7 @@ impl ServerConnection {
             unsettled: false,
             listening: false,
             busy: false,
+            lasting: false,
             replicates: false,
         }
     }

@@ -22,8 +22,8 @@ const FIRST_BYTES_MAX: usize = 64 * 1024;
 pub(super) enum Begun {
     #[default]
     Nothing,
-    /// A transaction block; the text that began it.
-    Open(Box<[u8]>),
+    /// A transaction block; the text that began it, and whether in the unnamed portal.
+    Open { text: Box<[u8]>, has_portal: bool },
     /// One that failed before a server knew of it: everything up to its end is refused, as PostgreSQL does.
     Failed,
 }
@@ -32,7 +32,7 @@ impl Begun {
     pub(super) fn status(&self) -> TransactionStatus {
         match self {
             Self::Nothing => TransactionStatus::Idle,
-            Self::Open(_) => TransactionStatus::InTransaction,
+            Self::Open { .. } => TransactionStatus::InTransaction,
             Self::Failed => TransactionStatus::Failed,
         }
     }
@@ -40,14 +40,14 @@ impl Begun {
     pub(super) fn phase(&self) -> Phase {
         match self {
             Self::Nothing => Phase::Idle,
-            Self::Open(_) | Self::Failed => Phase::IdleInTransaction,
+            Self::Open { .. } | Self::Failed => Phase::IdleInTransaction,
         }
     }
 
     pub(super) fn client_state(&self) -> ClientState {
         match self {
             Self::Nothing => ClientState::Idle,
-            Self::Open(_) | Self::Failed => ClientState::IdleInTransaction,
+            Self::Open { .. } | Self::Failed => ClientState::IdleInTransaction,
         }
     }
 
@@ -63,14 +63,16 @@ impl Begun {
     pub(super) fn ahead(&self) -> Option<Ahead> {
         match self {
             Self::Nothing => None,
-            Self::Open(text) => Some(Ahead::Begin(text.clone())),
+            Self::Open { text, has_portal } => {
+                Some(Ahead::Begin { text: text.clone(), has_portal: *has_portal })
+            }
             Self::Failed => Some(Ahead::Failed),
         }
     }
 
     /// A message in it was answered with an error.
     pub(super) fn fail(&mut self) {
-        if matches!(self, Self::Open(_)) {
+        if matches!(self, Self::Open { .. }) {
             *self = Self::Failed;
         }
     }
@@ -88,7 +90,7 @@ impl Session {
         let size = header.frame_bytes();
         let read = match (header.tag, &self.begun) {
             (tag::QUERY, Begun::Nothing) => self.defers_begin() && size <= CONTROL_BYTES_MAX,
-            (tag::QUERY | tag::PARSE, Begun::Open(_) | Begun::Failed) => size <= FIRST_BYTES_MAX,
+            (tag::QUERY | tag::PARSE, Begun::Open { .. } | Begun::Failed) => size <= FIRST_BYTES_MAX,
             _ => false,
         };
         read && self.client.held.len() < size
@@ -114,21 +116,21 @@ impl Session {
                     return false;
                 }
                 let Some(text) = self.query_text(header) else { return false };
-                self.begun = Begun::Open(text);
+                self.begun = Begun::Open { text, has_portal: false };
                 command_tag
             }
-            (Begun::Open(_), Control::Commit { chain: false }) => {
+            (Begun::Open { .. }, Control::Commit { chain: false }) => {
                 self.begun = Begun::Nothing;
                 b"COMMIT"
             }
-            (Begun::Open(_) | Begun::Failed, Control::Rollback { chain: false })
+            (Begun::Open { .. } | Begun::Failed, Control::Rollback { chain: false })
             | (Begun::Failed, Control::Commit { chain: false }) => {
                 self.begun = Begun::Nothing;
                 b"ROLLBACK"
             }
             (Begun::Failed, Control::Commit { .. } | Control::Rollback { .. }) => {
                 // The modes went with the transaction that failed.
-                self.begun = Begun::Open(Box::from(&b"BEGIN"[..]));
+                self.begun = Begun::Open { text: Box::from(&b"BEGIN"[..]), has_portal: false };
                 b"ROLLBACK"
             }
             // A warning, an error, or a new block with the old one's modes: for the server to say.
@@ -175,7 +177,7 @@ impl Session {
             return None;
         }
         let (bytes, described) = (batch.bytes, batch.described);
-        self.begun = Begun::Open(batch.query.into());
+        self.begun = Begun::Open { text: batch.query.into(), has_portal: true };
         self.client.statements.set_unnamed(batch.definition);
         if let Some(listening) = self.client.listening.as_deref_mut() {
             listening.parsed(b"", None, false);

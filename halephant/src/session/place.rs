@@ -44,7 +44,7 @@ impl Session {
 
     /// What the transaction that the client is about to begin asks for. In session mode the login has decided.
     fn asked(&self) -> Option<AccessMode> {
-        if let Begun::Open(text) = &self.begun {
+        if let Begun::Open { text, .. } = &self.begun {
             let choice = self.access.has_choice();
             return choice.then(|| first_statement(text, self.client.known.dialect())).flatten();
         }

@@ -210,3 +210,38 @@ fn of_a_session() {
 fn of_a_client_in_transaction_mode() {
     nothing_is_left(Stage::transaction);
 }
+
+/// DISCARD ALL leaves a replication origin and the seed of `random()`.
+#[test]
+fn what_no_reset_takes_away_reaches_nobody() {
+    let stage = Stage::with(Cluster::builder(), |config| {
+        config.set("cluster.main.pool.app.max_connections.primary", 1)
+    })
+    .expect("it starts");
+    stage
+        .cluster
+        .query(
+            "app",
+            "GRANT EXECUTE ON FUNCTION pg_replication_origin_session_setup(text) TO app;
+             GRANT EXECUTE ON FUNCTION pg_replication_origin_session_is_setup() TO app;
+             SELECT pg_replication_origin_create('left')",
+        )
+        .expect("there is an origin");
+    let backend = "SELECT pg_backend_pid()";
+    for left in ["SELECT setseed(0.25)", "SELECT pg_replication_origin_session_setup('left')"] {
+        for discards in [false, true] {
+            let mut vandal = Client::connect(&stage.transaction()).expect("it may log in");
+            let before = vandal.value(backend).expect("it has a backend");
+            vandal.query(left).expect("it is answered");
+            if discards {
+                vandal.query("DISCARD ALL").expect("it is answered");
+            }
+            vandal.terminate().expect("it leaves");
+            let mut next = Client::connect(&stage.transaction()).expect("it may log in");
+            assert_ne!(next.value(backend).expect("it has a backend"), before, "{left}, {discards}");
+            let origin = next.value("SELECT pg_replication_origin_session_is_setup()").expect("it may ask");
+            assert_eq!(origin, "f", "{left}");
+            next.terminate().expect("it leaves");
+        }
+    }
+}

@@ -14,8 +14,12 @@ fn stage() -> Stage {
 
 /// A BEGIN on its way.
 fn ahead(text: &str) -> Vec<u8> {
+    encode_ahead(text, false)
+}
+
+fn encode_ahead(text: &str, has_portal: bool) -> Vec<u8> {
     let mut out = BytesMut::new();
-    crate::server::apply::encode_begin(text.as_bytes(), &mut out).expect("it is short");
+    crate::server::apply::encode_begin(text.as_bytes(), has_portal, &mut out).expect("it is short");
     out.to_vec()
 }
 
@@ -204,7 +208,8 @@ async fn a_batch_that_begins_is_answered_as_a_query_is() {
     expect(&mut client.socket, &answers(b"")).await;
     send(&mut client.socket, &[&bind[..], SYNC].concat()).await;
     let mut server = stage.server().await;
-    expect(&mut server, &[&ahead("BEGIN"), &parse("BEGIN"), &bind, SYNC].concat()).await;
+    // So is the portal.
+    expect(&mut server, &[&encode_ahead("BEGIN", true), &parse("BEGIN"), &bind, SYNC].concat()).await;
 }
 
 /// It may do what a client with a server connection may.
