@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-const LIMIT: Duration = Duration::from_secs(280);
+const LIMIT: Duration = Duration::from_secs(600);
 
 /// Counted by strace, which need not be here, and may not be allowed to trace.
 const OPTIONAL: &str = "syscalls_per_transaction";
