@@ -108,6 +108,8 @@ pub(super) fn columns(shown: Shown) -> &'static [&'static str] {
             "transactions",
             "reclaims",
             "stalls",
+            "arms",
+            "events_lost",
             "reason",
         ],
         Shown::Listeners => &[
@@ -348,6 +350,8 @@ fn splice(source: &dyn Source) -> Vec<Row> {
             text(row.transactions.values().sum::<u64>()),
             text(row.reclaims.values().sum::<u64>()),
             text(row.stalls),
+            text(row.arms),
+            text(row.events_lost),
             reason.clone(),
         ]
     };

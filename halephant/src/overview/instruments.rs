@@ -18,9 +18,9 @@ use crate::telemetry::metrics::{Distribution, PoolTotals};
 use crate::topology::{Cluster, NodeIndex};
 use names::{
     ACCEPTED, CLIENTS, CONNECTIONS, CONNECTIONS_MAX, CREATE_TIME, DENIED, ERRORS, HEALTHY, LAG,
-    LOGIN_FAILURES, LOGINS, PINS, QUEUE_DEPTH, REFUSED, RELAYED, RELOADS, SPLICED_BYTES, SPLICED_MESSAGES,
-    SPLICED_RECLAIMS, SPLICED_SESSIONS, SPLICED_STALLS, SPLICED_TRANSACTIONS, STATEMENTS, THROTTLED,
-    TIMEOUTS, TRANSACTIONS, WAIT_DURATION, WAIT_TIME,
+    LOGIN_FAILURES, LOGINS, PINS, QUEUE_DEPTH, REFUSED, RELAYED, RELOADS, SPLICED_ARMS, SPLICED_BYTES,
+    SPLICED_EVENTS_LOST, SPLICED_MESSAGES, SPLICED_RECLAIMS, SPLICED_SESSIONS, SPLICED_STALLS,
+    SPLICED_TRANSACTIONS, STATEMENTS, THROTTLED, TIMEOUTS, TRANSACTIONS, WAIT_DURATION, WAIT_TIME,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -220,7 +220,7 @@ fn process(source: &dyn Source) -> [Family; 6] {
 }
 
 /// Of the kernel path; nothing where it was not started.
-fn spliced(source: &dyn Source) -> [Family; 6] {
+fn spliced(source: &dyn Source) -> [Family; 8] {
     let mut families = [
         SPLICED_BYTES,
         SPLICED_MESSAGES,
@@ -228,10 +228,12 @@ fn spliced(source: &dyn Source) -> [Family; 6] {
         SPLICED_SESSIONS,
         SPLICED_RECLAIMS,
         SPLICED_STALLS,
+        SPLICED_ARMS,
+        SPLICED_EVENTS_LOST,
     ]
     .map(Family::new);
     let Ok(splice) = source.splice() else { return families };
-    let [bytes, messages, transactions, sessions, reclaimed, stalls] = &mut families;
+    let [bytes, messages, transactions, sessions, reclaimed, stalls, arms, lost] = &mut families;
     for of_node in of_nodes(source, &splice) {
         let with = |more: Option<(&'static str, &str)>| {
             let mut attributes = vec![("halephant.cluster", of_node.cluster.clone())];
@@ -252,6 +254,8 @@ fn spliced(source: &dyn Source) -> [Family; 6] {
         }
         sessions.count(with(None), of_node.sessions.into());
         stalls.count(with(None), counters.stalls());
+        arms.count(with(None), counters.arms);
+        lost.count(with(None), counters.events_lost);
     }
     families
 }

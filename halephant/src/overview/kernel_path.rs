@@ -94,6 +94,8 @@ fn row(of_node: OfNode) -> KernelNodeRow {
         transactions: statuses(&counters).map(|(status, count)| (status.to_owned(), count)).collect(),
         reclaims: reclaims(&counters).map(|(reason, count)| (reason.to_owned(), count)).collect(),
         stalls: counters.stalls(),
+        arms: counters.arms,
+        events_lost: counters.events_lost,
     }
 }
 

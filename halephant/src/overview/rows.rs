@@ -174,6 +174,10 @@ pub struct KernelNodeRow {
     pub reclaims: BTreeMap<String, u64>,
     /// Directions that came back because their receiver did not keep up.
     pub stalls: u64,
+    /// Directions that went to the kernel.
+    pub arms: u64,
+    /// What the programs had to say and found no room for; it is noticed later.
+    pub events_lost: u64,
 }
 
 /// The prepared statements of all clients in transaction mode, each once.

@@ -255,13 +255,14 @@ fn the_kernel_path_shows_what_it_moves_and_is_switched_by_the_console() {
     let moved = wait_for("the kernel to move the answers", LIMIT, moved);
     moved.unwrap_or_else(|error| panic!("{error:#}: {:#}", show().expect("it answers")));
     assert_eq!(of_node("sessions").expect("it answers"), 1);
+    assert!(of_node("arms").expect("it answers").as_u64() >= Some(1));
     let row = wait_for_row(number, "clients", |row| row["database"] == stage::SESSION_POOL);
     assert_eq!(row["spliced"], true, "{row}");
     assert_ne!(row["kernel_path"], "off", "{row}");
     let row = wait_for_row(number, "clients", |row| row["database"] == "halephant");
     assert_eq!((&row["spliced"], &row["kernel_path"]), (&false.into(), &"off".into()));
     let metrics = get(number, "/metrics").expect("it answers").body;
-    for name in ["bytes", "messages", "transactions", "reclaims", "stalls"] {
+    for name in ["bytes", "messages", "transactions", "reclaims", "stalls", "arms", "events_lost"] {
         assert!(
             metrics.contains(&format!(
                 "\nhalephant_splice_{name}_total{{halephant_cluster=\"main\",server_address=\"127.0.0.1\""

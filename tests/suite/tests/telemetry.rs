@@ -88,13 +88,15 @@ fn every_instrument_arrives_with_its_attributes() {
     let node = ["server.address", "server.port"];
     let cluster = ["halephant.cluster"];
     let listener = ["halephant.cluster", "db.namespace", "halephant.user", "encoding"];
-    let expected: [(&str, &[&[&str]]); 34] = [
+    let expected: [(&str, &[&[&str]]); 36] = [
         ("halephant.splice.bytes", &[&cluster, &node, &["direction"]]),
         ("halephant.splice.messages", &[&cluster, &node, &["direction"]]),
         ("halephant.splice.transactions", &[&cluster, &node, &["status"]]),
         ("halephant.splice.sessions", &[&cluster, &node]),
         ("halephant.splice.reclaims", &[&cluster, &node, &["reason"]]),
         ("halephant.splice.stalls", &[&cluster, &node]),
+        ("halephant.splice.arms", &[&cluster, &node]),
+        ("halephant.splice.events_lost", &[&cluster, &node]),
         ("halephant.notify.connections", &[&listener]),
         ("halephant.notify.subscriptions", &[&listener]),
         ("halephant.notify.received", &[&listener]),

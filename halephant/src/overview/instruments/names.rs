@@ -33,6 +33,8 @@ pub const ALL: &[Instrument] = &[
     SPLICED_SESSIONS,
     SPLICED_RECLAIMS,
     SPLICED_STALLS,
+    SPLICED_ARMS,
+    SPLICED_EVENTS_LOST,
     NOTIFY_CONNECTIONS,
     NOTIFY_SUBSCRIPTIONS,
     NOTIFY_RECEIVED,
@@ -201,6 +203,14 @@ pub(super) const SPLICED_STALLS: Instrument = instrument(
     "{stall}",
     Counter,
     "Directions that came back from the kernel because their receiver did not keep up",
+);
+pub(super) const SPLICED_ARMS: Instrument =
+    instrument("halephant.splice.arms", "{arm}", Counter, "Directions that went to the kernel");
+pub(super) const SPLICED_EVENTS_LOST: Instrument = instrument(
+    "halephant.splice.events_lost",
+    "{event}",
+    Counter,
+    "What the kernel's programs had to say and found no room for; it is noticed later",
 );
 pub(in crate::overview) const NOTIFY_CONNECTIONS: Instrument = instrument(
     "halephant.notify.connections",
