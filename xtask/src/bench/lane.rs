@@ -65,6 +65,13 @@ pub struct Load {
     pub tls: bool,
 }
 
+impl Load {
+    /// Reads by primary key, on connections that stay.
+    fn select(protocol: Protocol, clients: u32) -> Self {
+        Self { protocol, clients, script: Script::Select, reconnect: false, tls: false }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Work {
     Load(Load),
@@ -106,9 +113,9 @@ impl Lane {
         }
     }
 
-    /// Whether the programs are compared with no program at all. PostgreSQL has no TLS here.
+    /// Whether the programs are compared with no program at all.
     pub fn has_direct(&self) -> bool {
-        self.clients() <= DIRECT_CLIENTS_MAX && !self.has_tls()
+        self.clients() <= DIRECT_CLIENTS_MAX
     }
 
     pub fn has_tls(&self) -> bool {
@@ -190,23 +197,11 @@ pub fn all() -> Vec<Lane> {
         for protocol in [Protocol::Prepared, Protocol::Simple, Protocol::Extended] {
             let crowds: &[u32] = if mode == Mode::Transaction { &[500, 5000] } else { &[] };
             for clients in [1, 8, 64].iter().chain(crowds) {
-                let load = Load {
-                    protocol,
-                    clients: *clients,
-                    script: Script::Select,
-                    reconnect: false,
-                    tls: false,
-                };
+                let load = Load::select(protocol, *clients);
                 lanes.push(Lane::new(mode, &format!("{}-{clients}", protocol.name()), Work::Load(load)));
             }
         }
-        let simple = Load {
-            protocol: Protocol::Simple,
-            clients: 8,
-            script: Script::Select,
-            reconnect: false,
-            tls: false,
-        };
+        let simple = Load::select(Protocol::Simple, 8);
         let connect = Load { reconnect: true, ..simple.clone() };
         let tpcb = Load { script: Script::TpcB, ..simple.clone() };
         lanes.push(Lane::new(mode, "tls-8", Work::Load(Load { tls: true, ..simple })));

@@ -30,9 +30,6 @@ pub enum Program {
     HalephantBaseline,
 }
 
-/// Program files of those that are set up for TLS with clients.
-const HAVE_TLS: [&str; 2] = ["pgbouncer", "baseline"];
-
 impl Program {
     /// As reports name it.
     pub fn name(self) -> &'static str {
@@ -82,10 +79,11 @@ impl Program {
             return matches!(self, Self::Halephant | Self::HalephantBaseline);
         }
         if lane.has_tls() {
-            // The kernel path does not encrypt; the others are not set up for it.
-            let is_set_up =
-                self.kernel_path().is_none() && self.peer().is_none_or(|peer| HAVE_TLS.contains(&peer));
-            return is_set_up && self != Self::Direct;
+            // The kernel path does not encrypt; PostgreSQL and the others are not set up for it.
+            return matches!(
+                self,
+                Self::Pgbouncer | Self::PgbouncerMany | Self::Halephant | Self::HalephantBaseline
+            );
         }
         match self {
             Self::Direct => lane.has_direct(),
