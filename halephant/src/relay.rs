@@ -59,8 +59,9 @@ pub use track::Tracker;
 /// A client that closed its sending side may still read answers; after this long without one it counts as gone.
 const HALF_CLOSED_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Bytes that a client may send ahead of answers that have to come first; it is not read any further then.
-const HELD_WHILE_WAITING_BYTES_MAX: usize = 64 * 1024;
+/// Bytes that a client may send ahead while it waits, for a server connection or for answers that have to come first; it is not
+/// read any further then.
+pub const HELD_WHILE_WAITING_BYTES_MAX: usize = 64 * 1024;
 
 /// The client's half: its stream and what is kept for it between reads and writes.
 #[derive(Debug)]

@@ -25,9 +25,6 @@ use halephant_protocol::SqlState;
 use halephant_protocol::backend::ErrorReport;
 use std::sync::Arc;
 
-/// Bytes that a client may send ahead while it waits for a server connection; it is not read any further then.
-const HELD_WHILE_WAITING_BYTES_MAX: usize = 64 * 1024;
-
 /// Server connections that are tried for one statement whose parameters a statement_timeout keeps from being set.
 const STRUCK_MAX: u8 = 3;
 

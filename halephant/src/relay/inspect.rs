@@ -130,7 +130,7 @@ impl Relay<'_> {
 
     /// Looks at the tag of a CommandComplete.
     pub(super) fn inspect_command(&mut self, command: &[u8]) {
-        let command = command.split(|&byte| byte == 0).next().unwrap_or_default();
+        let command = string(command);
         let clear = self.state.pending.clear;
         match command {
             b"DISCARD ALL" => self.statements_deallocated(),

@@ -4,7 +4,7 @@
 //! The server connection carries LISTEN out like any other statement, so that the client sees what PostgreSQL makes of
 //! it; what it brings as notifications is dropped, because the listener brings them, too.
 
-use super::inspect::INSPECTED_BYTES_MAX;
+use super::inspect::{INSPECTED_BYTES_MAX, string};
 use super::pin::PinReason;
 use super::refuse::Reason;
 use super::{Client, Relay};
@@ -99,7 +99,7 @@ impl Relay<'_> {
         if header.frame_bytes() > INSPECTED_BYTES_MAX {
             return true;
         }
-        let text = body.split(|&byte| byte == 0).next().unwrap_or_default();
+        let text = string(body);
         match Script::read(text, self.lease.connection().dialect()) {
             Some(script) => self.reserve(header, Arc::new(script)),
             None => true,
@@ -149,7 +149,7 @@ impl Relay<'_> {
             // PostgreSQL would say what is wrong with a longer one.
             return header.frame_bytes() > INSPECTED_BYTES_MAX;
         };
-        let portal = body.split(|&byte| byte == 0).next().unwrap_or_default();
+        let portal = string(body);
         match listening.portal(portal) {
             Some(script) => self.reserve(header, script),
             None => true,
@@ -247,7 +247,7 @@ impl Relay<'_> {
         let Some(listening) = self.listening() else { return };
         match tag {
             backend::tag::COMMAND_COMPLETE if listening.subscriptions.is_open() => {
-                let tag = body.split(|&byte| byte == 0).next().unwrap_or_default();
+                let tag = string(body);
                 listening.completed(tag);
             }
             backend::tag::ERROR_RESPONSE => listening.subscriptions.failed(),

@@ -4,6 +4,7 @@
 //! and a pipeline would get out of step. So the message is replaced by one that fails for sure, and the error that it
 //! leads to is replaced by ours.
 
+use super::inspect::string;
 use super::output::Output;
 use super::pin::PinReason;
 use super::scan::is_fatal;
@@ -110,7 +111,7 @@ impl Relay<'_> {
         let state = self.state.refused.as_deref_mut()?;
         let (refused, reason) = state.next.take()?;
         let header = input.first().copied()?;
-        let name = input.get(HEADER_BYTES..refused)?.split(|&byte| byte == 0).next().unwrap_or_default();
+        let name = string(input.get(HEADER_BYTES..refused)?);
         let told_before = matches!(reason, Reason::Failed(_));
         let number = state.number(reason);
         state.answer = told_before.then_some(number);

@@ -3,12 +3,12 @@
 
 use super::begun::Begun;
 use super::control::text_of;
-use super::{HELD_WHILE_WAITING_BYTES_MAX, NoServer, Session};
+use super::{NoServer, Session};
 use crate::cancel::{Registration, Signal};
 use crate::net::Role;
 use crate::pool::Lease;
 use crate::pool::settings::PoolMode;
-use crate::relay::{Client, begins_transaction};
+use crate::relay::{Client, HELD_WHILE_WAITING_BYTES_MAX, begins_transaction};
 use crate::route::{AccessMode, first_statement};
 use halephant_protocol::frame::{Header, parse_frontend_header};
 use halephant_protocol::frontend::tag;
