@@ -1,5 +1,5 @@
-//! A listener between halephant and PostgreSQL that a test has hold things back: CancelRequests, what the server says, or each
-//! message to it for a moment.
+//! A listener between halephant and PostgreSQL that a test has hold things back: CancelRequests, what the server says or the rest of
+//! it, or each message to it for a moment.
 //!
 //! Only sessions of [`ROLE`](crate::stage::ROLE) are held up: halephant's own probes pass.
 
@@ -16,6 +16,7 @@ use crate::Stage;
 use crate::stage::{DATABASE, PASSWORD, ROLE};
 
 const CANCEL_REQUEST: u32 = 80_877_102;
+const READY_FOR_QUERY: u8 = b'Z';
 const PACKET_BYTES_MAX: usize = 10_000;
 const LIMIT: Duration = Duration::from_secs(20);
 /// Between two messages to a server that is slow to be reached.
@@ -44,6 +45,8 @@ struct Gates {
     slow: bool,
     /// What comes behind the next message of this type waits.
     behind: Option<u8>,
+    /// What comes behind so many bytes of the next answer waits.
+    cut: Option<usize>,
     /// Who waits does so until this has changed.
     releases: usize,
     /// How many wait, and have something to pass on.
@@ -111,6 +114,11 @@ impl Midway {
         self.state.gates().behind = Some(tag);
     }
 
+    /// What a server's next answer has behind so many bytes waits; those before come at once.
+    pub fn cut(&self, at: usize) {
+        self.state.gates().cut = Some(at);
+    }
+
     /// Waits until something is held back.
     pub fn wait_until_held(&self) -> Result<()> {
         wait_for("something to be held back", LIMIT, || Ok((self.state.gates().waiting > 0).then_some(())))
@@ -124,7 +132,7 @@ impl Midway {
     /// Lets everything pass again.
     pub fn release(&self) {
         let mut gates = self.state.gates();
-        (gates.cancels, gates.slow, gates.behind) = (false, false, None);
+        (gates.cancels, gates.slow, gates.behind, gates.cut) = (false, false, None, None);
         gates.releases += 1;
         self.state.changed.notify_all();
     }
@@ -177,6 +185,15 @@ fn carry(mut near: TcpStream, port: u16, state: &Arc<State>) -> Result<()> {
     });
     if is_session {
         while let Some(message) = read_message(&mut far)? {
+            let cut = state.gates().cut.take();
+            if let Some(at) = cut {
+                let answer = read_answer(message, &mut far)?;
+                let (first, rest) = answer.split_at_checked(at).context("the answer is longer")?;
+                near.write_all(first)?;
+                state.wait(state.gates());
+                near.write_all(rest)?;
+                continue;
+            }
             // Before it is passed on: what is asked for after that is about the next.
             let held = state.gates().behind.take_if(|tag| *tag == message[0]).is_some();
             near.write_all(&message)?;
@@ -201,6 +218,17 @@ fn pass_messages(from: &mut TcpStream, to: &mut TcpStream, state: &State) -> Res
         }
     }
     Ok(())
+}
+
+/// All up to a ReadyForQuery, from its first message on.
+fn read_answer(first: Vec<u8>, from: &mut TcpStream) -> Result<Vec<u8>> {
+    let (mut is_last, mut answer) = (first[0] == READY_FOR_QUERY, first);
+    while !is_last {
+        let message = read_message(from)?.context("the answer has an end")?;
+        is_last = message[0] == READY_FOR_QUERY;
+        answer.extend(message);
+    }
+    Ok(answer)
 }
 
 /// One message; `None`: the stream ended.
