@@ -24,8 +24,6 @@ pub const CHANNELS_MAX: usize = 10_000;
 const SCRIPTS_MAX: usize = 1_000;
 /// Notifications that are given to a client at a time.
 const TAKEN_BYTES: usize = 64 * 1024;
-/// How long an answer is held back for the notifications of its transaction.
-const BARRIER_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Why a LISTEN is refused by us.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -63,17 +61,35 @@ impl Reservation {
     }
 }
 
-/// Whether notifications of a transaction are awaited before it is answered.
+/// Whether all that was committed up to now is awaited.
 #[derive(Debug, Default)]
 enum Barrier {
     #[default]
     None,
-    Awaited {
-        reached: oneshot::Receiver<()>,
-        deadline: Pin<Box<Sleep>>,
-    },
-    /// The next ReadyForQuery may pass.
+    /// Not for longer than the listener's connection may take to answer.
+    Awaited(oneshot::Receiver<()>),
+    /// The message that waits may pass.
     Reached,
+}
+
+impl Barrier {
+    /// Without a connection there is nothing to wait for.
+    fn of(listener: &Listener) -> Self {
+        listener.barrier().map_or(Self::None, Self::Awaited)
+    }
+
+    fn is_awaited(&self) -> bool {
+        matches!(self, Self::Awaited(_))
+    }
+
+    /// Ready when what waits may pass. Cancel safe.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Self::Awaited(reached) = self else { return Poll::Ready(()) };
+        // An error: the connection is lost, and what came to it with it.
+        let _lost = ready!(Pin::new(reached).poll(cx));
+        *self = Self::Reached;
+        Poll::Ready(())
+    }
 }
 
 /// The listener that a client is subscribed to, and where its notifications wait.
@@ -93,6 +109,9 @@ pub struct Listening {
     reservation: Option<Reservation>,
     /// Why the statement that waited cannot go.
     refused: Option<Refusal>,
+    /// Of a message that may bring channels into force: what was committed before it is not meant for them.
+    fence: Barrier,
+    /// Of a ReadyForQuery: what its transaction sent to its own session comes first.
     barrier: Barrier,
     /// A statement that sends notifications is under way.
     notifies: bool,
@@ -122,6 +141,7 @@ impl Listening {
             link: None,
             reservation: None,
             refused: None,
+            fence: Barrier::None,
             barrier: Barrier::None,
             notifies: false,
             changed: false,
@@ -209,22 +229,42 @@ impl Listening {
         self.next = Some(script);
     }
 
-    /// Whether a statement waits for its channels.
-    pub fn is_reserving(&self) -> bool {
-        self.reservation.is_some()
+    /// A message that may commit is about to be sent. `false`: not before [`Self::poll_reserved`] is ready, because what
+    /// was committed before it may still be on its way to channels that it brings into force.
+    pub fn fence(&mut self) -> bool {
+        if matches!(self.fence, Barrier::None)
+            && let Some(link) = &self.link
+            && link.reserved.iter().any(|channel| self.is_early(channel))
+        {
+            self.fence = Barrier::of(&link.listener);
+        }
+        !self.fence.is_awaited()
     }
 
-    /// Ready once the statement that waits may be looked at again.
+    /// Whether the message that is looked at, which may commit, is the first that can bring the channel into force.
+    fn is_early(&self, channel: &Channel) -> bool {
+        let listens = |script: &Arc<Script>| script.channels().any(|it| it == channel);
+        let begins = || self.next.as_ref().is_some_and(listens) && !self.subscriptions.is_wanted(channel);
+        !self.subscriptions.is_active(channel) && (!self.committing || begins())
+    }
+
+    /// Whether a message waits for its channels, or for what came before it.
+    pub fn is_reserving(&self) -> bool {
+        self.reservation.is_some() || self.fence.is_awaited()
+    }
+
+    /// Ready once the message that waits may be looked at again.
     pub fn poll_reserved(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(reservation) = &mut self.reservation else { return Poll::Ready(()) };
-        match ready!(reservation.poll(cx)) {
-            Ok(()) => self.reservation = None,
-            Err(refusal) => {
-                self.abandon();
-                self.refused = Some(refusal);
+        if let Some(reservation) = &mut self.reservation {
+            match ready!(reservation.poll(cx)) {
+                Ok(()) => self.reservation = None,
+                Err(refusal) => {
+                    self.abandon();
+                    self.refused = Some(refusal);
+                }
             }
         }
-        Poll::Ready(())
+        self.fence.poll(cx)
     }
 
     /// The statement that waits will not be sent.
@@ -240,25 +280,29 @@ impl Listening {
     /// A message goes to the server, which a ReadyForQuery will answer if it is `ready`; `may_commit`: it may end a
     /// transaction. Returns whether the server connection may listen on something after it.
     pub fn sent(&mut self, may_commit: bool, ready: bool) -> bool {
+        if may_commit {
+            self.drop_early();
+            self.committing = true;
+            self.fence = Barrier::None;
+        }
         let mut listens = false;
         if let Some(script) = self.next.take() {
             listens = script.channels().next().is_some();
             self.notifies |= script.notifies;
             script.commands.iter().for_each(|command| self.subscriptions.announce(command.clone()));
         }
-        if may_commit && !self.committing {
-            self.committing = true;
-            // What came before cannot be meant for channels that were not listened on yet.
-            if let Some(link) = &self.link
-                && link.reserved.iter().any(|channel| !self.subscriptions.is_active(channel))
-            {
-                link.mailbox.retain(|channel| self.subscriptions.is_active(channel));
-            }
-        }
         if ready {
             self.subscriptions.asked_for_ready();
         }
         listens
+    }
+
+    /// What came before cannot be meant for channels that were not listened on yet.
+    fn drop_early(&self) {
+        let Some(link) = &self.link else { return };
+        if link.reserved.iter().any(|channel| self.is_early(channel)) {
+            link.mailbox.retain(|channel| !self.is_early(channel));
+        }
     }
 
     /// CommandComplete came with this tag.
@@ -307,26 +351,20 @@ impl Listening {
     pub fn needs_barrier(&mut self) -> bool {
         if self.notifies
             && matches!(self.barrier, Barrier::None)
-            && let Some(reached) = self.link.as_ref().and_then(|link| link.listener.barrier())
+            && let Some(link) = &self.link
         {
-            let deadline = Box::pin(tokio::time::sleep(BARRIER_TIMEOUT));
-            self.barrier = Barrier::Awaited { reached, deadline };
+            self.barrier = Barrier::of(&link.listener);
         }
         self.awaits_barrier()
     }
 
     pub fn awaits_barrier(&self) -> bool {
-        matches!(self.barrier, Barrier::Awaited { .. })
+        self.barrier.is_awaited()
     }
 
     /// Ready when it may pass. Cancel safe.
     pub fn poll_barrier(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Barrier::Awaited { reached, deadline } = &mut self.barrier else { return Poll::Ready(()) };
-        if Pin::new(reached).poll(cx).is_pending() {
-            ready!(deadline.as_mut().poll(cx));
-        }
-        self.barrier = Barrier::Reached;
-        Poll::Ready(())
+        self.barrier.poll(cx)
     }
 
     /// The task to wake when notifications come.

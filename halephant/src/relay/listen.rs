@@ -62,6 +62,11 @@ pub(super) fn is_read(tag: u8) -> bool {
     matches!(tag, tag::QUERY | tag::PARSE | tag::BIND | tag::EXECUTE)
 }
 
+/// Whether a message of this type may end a transaction.
+fn may_commit(tag: u8) -> bool {
+    matches!(tag, tag::QUERY | tag::SYNC | tag::EXECUTE | tag::FUNCTION_CALL)
+}
+
 impl Relay<'_> {
     pub(super) fn listening(&mut self) -> Option<&mut Listening> {
         self.client.listening.as_deref_mut()
@@ -78,7 +83,7 @@ impl Relay<'_> {
             return true;
         }
         let whole = message.get(HEADER_BYTES..header.frame_bytes());
-        match header.tag {
+        let goes = match header.tag {
             tag::QUERY => whole.is_none_or(|body| self.listen_query(header, body)),
             tag::PARSE => {
                 if let Some(body) = whole {
@@ -92,7 +97,8 @@ impl Relay<'_> {
             }
             tag::EXECUTE => self.listen_execute(header, whole),
             _ => true,
-        }
+        };
+        goes && (!may_commit(header.tag) || self.listening().is_none_or(Listening::fence))
     }
 
     fn listen_query(&mut self, header: Header, body: &[u8]) -> bool {
@@ -230,9 +236,9 @@ impl Relay<'_> {
         self.close_joined(tag);
         self.state.tracker.client_message(tag);
         if let Some(listening) = self.client.listening.as_deref_mut() {
-            let may_commit = matches!(tag, tag::QUERY | tag::SYNC | tag::EXECUTE | tag::FUNCTION_CALL);
             // Before anybody else gets the connection, it must not listen on anything.
-            self.lease.connection().listening |= listening.sent(may_commit, self.state.tracker.owed() > owed);
+            self.lease.connection().listening |=
+                listening.sent(may_commit(tag), self.state.tracker.owed() > owed);
         }
     }
 

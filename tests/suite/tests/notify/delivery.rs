@@ -1,14 +1,17 @@
 //! Who gets which notification, when, and never twice.
 
 use super::{
-    LIMIT, client, console, next, notification, notifications, run, stage_of, stage_with, tags, take,
+    LIMIT, client, console, listener, next, notification, notifications, run, stage_of, stage_with, tags,
+    take,
 };
-use halephant_harness::psql;
+use halephant_harness::{process, psql};
 use halephant_suite::encode::{bind, execute, parse, query, sync};
 use halephant_suite::{Client, Stage, message};
+use nix::sys::signal::Signal;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 fn direct(stage: &Stage) -> Client {
     Client::connect(&stage.direct()).expect("it may log in")
@@ -86,6 +89,65 @@ fn what_was_committed_after_listen_was_answered_always_comes() {
         run(&mut sender, &format!("NOTIFY {channel}, 'too late'"));
         assert_eq!(tags(&run(&mut client, "SELECT 1")), "TDCZ");
     }
+}
+
+/// The listener's connection knows the channel already, and has yet to bring what was sent on it.
+#[test]
+fn what_was_committed_before_a_listen_never_comes() {
+    let stage = stage_of(3);
+    let (mut keeper, mut sender) = (client(&stage), client(&stage));
+    run(&mut keeper, "LISTEN a");
+    let process: u32 = listener(&stage, "").parse().expect("a process ID");
+    let portal = [parse("", "LISTEN a"), bind("", "", &[])].concat();
+    let cases = [
+        ("SELECT 1", query("LISTEN a")),
+        ("BEGIN; LISTEN a", query("COMMIT")),
+        ("BEGIN; LISTEN b; SAVEPOINT s; LISTEN a; RELEASE s", query("SELECT 1; COMMIT")),
+        ("SELECT 1", [portal.clone(), execute("", 0), sync()].concat()),
+        ("BEGIN", [portal, execute("", 0), query("COMMIT")].concat()),
+    ];
+    for (first, last) in cases {
+        let mut client = client(&stage);
+        run(&mut client, first);
+        process::signal(process, Signal::SIGSTOP).expect("it stops");
+        run(&mut sender, "NOTIFY a, 'too early'");
+        client.send(&last).expect("it is read");
+        answered_once_it_goes_on(&mut client, process);
+        run(&mut sender, "NOTIFY a, 'in time'");
+        assert_eq!(next(&mut client), "in time");
+        assert_eq!(take(&mut keeper, 2), ["too early", "in time"]);
+    }
+}
+
+/// What the client waits for is not answered before the listener's `process`, which is stopped, goes on, and brings nothing.
+fn answered_once_it_goes_on(client: &mut Client, process: u32) {
+    client.set_limit(Duration::from_millis(200));
+    let early = client.receive_until(b'Z');
+    process::signal(process, Signal::SIGCONT).expect("it goes on");
+    early.expect_err("it is answered before it is known what was committed before");
+    client.set_limit(LIMIT);
+    assert_eq!(notifications(&client.receive_until(b'Z').expect("it is answered")), []);
+}
+
+#[test]
+fn what_was_committed_while_the_statement_before_a_listen_ran_never_comes() {
+    let stage = stage_of(3);
+    let (mut keeper, mut sender, mut blocker) = (client(&stage), client(&stage), client(&stage));
+    let mut client = client(&stage);
+    run(&mut keeper, "LISTEN a");
+    let process: u32 = listener(&stage, "").parse().expect("a process ID");
+    run(&mut blocker, "BEGIN; SELECT pg_advisory_xact_lock(1)");
+    client.send(&query("SELECT pg_advisory_xact_lock(1)")).expect("it is read");
+    let waits = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted";
+    stage.wait_until(waits, "1", LIMIT).expect("it waits for the lock");
+    process::signal(process, Signal::SIGSTOP).expect("it stops");
+    run(&mut sender, "NOTIFY a, 'too early'");
+    client.send(&query("LISTEN a")).expect("it is read");
+    run(&mut blocker, "COMMIT");
+    client.receive_until(b'Z').expect("it has the lock");
+    answered_once_it_goes_on(&mut client, process);
+    run(&mut sender, "NOTIFY a, 'in time'");
+    assert_eq!(next(&mut client), "in time");
 }
 
 /// Whoever listens and then reads, in one packet, sees every change: in what it read, or by a notification.
