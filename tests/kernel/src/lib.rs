@@ -5,6 +5,7 @@
 
 pub mod messages;
 pub mod misplaced;
+pub mod objects;
 pub mod relay;
 pub mod repeated;
 pub mod rig;

@@ -1,6 +1,5 @@
 //! What a process that is killed under load leaves behind: nothing, and clients that see the end.
 
-use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd as _;
@@ -14,6 +13,7 @@ use anyhow::{Context as _, Result, ensure};
 use halephant::splice::settings::SpliceMode;
 use halephant::splice::{Path, Sockets, Splice};
 use halephant_kernel_tests::messages::{query, ready};
+use halephant_kernel_tests::objects::Objects;
 use halephant_kernel_tests::relay::relay;
 use halephant_kernel_tests::rig::{CREDIT_BYTES, DEADLINE, settings};
 use tokio::net::TcpSocket;
@@ -137,59 +137,14 @@ fn a_process_killed_under_load_leaves_nothing_behind() -> Result<()> {
     wait_for("the sessions stand still", || {
         Ok(loads.iter().all(|load| load.exchanges.load(Ordering::Acquire) >= EXCHANGES))
     })?;
-    let owned = Owned::of(child.id())?;
+    let owned = Objects::of(child.id())?;
     ensure!(owned.programs.len() >= 4 && owned.maps.len() >= 10 && !owned.links.is_empty(), "{owned:?}");
     child.kill()?;
     child.wait()?;
     wait_for("a client or a server does not see the end", || Ok(loads.iter().all(Load::has_ended)))?;
-    wait_for("programs, maps or links are left behind", || Ok(!owned.any_in(&Owned::in_kernel()?)))?;
-    // The place in the cgroup is free again: it holds one program at a time.
+    wait_for("programs, maps or links are left behind", || Ok(owned.left(Objects::in_kernel()?).is_empty()))?;
+    // Another process can have all of it again.
     Splice::start(&settings(SpliceMode::Require, CREDIT_BYTES), &[])?.context("the kernel path is off")?;
     output.read_to_string(&mut String::new())?;
     Ok(())
-}
-
-/// Identifiers of what is in the kernel.
-#[derive(Debug, Default)]
-struct Owned {
-    programs: BTreeSet<u32>,
-    maps: BTreeSet<u32>,
-    /// Attachments to the cgroup.
-    links: BTreeSet<u32>,
-}
-
-impl Owned {
-    /// What a process holds descriptors of.
-    fn of(process: u32) -> Result<Self> {
-        let mut owned = Self::default();
-        for entry in std::fs::read_dir(format!("/proc/{process}/fdinfo"))? {
-            let Ok(text) = std::fs::read_to_string(entry?.path()) else { continue };
-            // A link's text names its program, too.
-            for (name, kind) in [
-                ("link_id:", &mut owned.links),
-                ("map_id:", &mut owned.maps),
-                ("prog_id:", &mut owned.programs),
-            ] {
-                for id in text.lines().filter_map(|line| line.strip_prefix(name)) {
-                    kind.insert(id.trim().parse()?);
-                }
-            }
-        }
-        Ok(owned)
-    }
-
-    /// Everything there is, whoever holds it.
-    fn in_kernel() -> Result<Self> {
-        Ok(Self {
-            programs: aya::programs::loaded_programs().map(|one| Ok(one?.id())).collect::<Result<_>>()?,
-            maps: aya::maps::loaded_maps().map(|one| Ok(one?.id())).collect::<Result<_>>()?,
-            links: aya::programs::loaded_links().map(|one| Ok(one?.id())).collect::<Result<_>>()?,
-        })
-    }
-
-    fn any_in(&self, other: &Self) -> bool {
-        !self.programs.is_disjoint(&other.programs)
-            || !self.maps.is_disjoint(&other.maps)
-            || !self.links.is_disjoint(&other.links)
-    }
 }
