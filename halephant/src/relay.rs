@@ -34,7 +34,7 @@ use crate::pool::Lease;
 use crate::prepared::ClientStatements;
 use crate::server::error::ServerError;
 use crate::server::parameters::{ReportedParameters, SessionParameters};
-use crate::splice::{Direction, Splice};
+use crate::splice::{Direction, NodeSet, Splice};
 use crate::wire::{Stream, with_scratch};
 pub use begin::Ahead;
 pub use block::{begins_transaction, transaction_report};
@@ -89,6 +89,8 @@ pub struct Client {
     pub listening: Option<Box<Listening>>,
     /// Its spans, where somebody wants to see them.
     pub trace: Option<Box<ClientTrace>>,
+    /// Nodes for which it was counted as a session on the kernel path.
+    pub spliced_nodes: NodeSet,
 }
 
 impl Client {

@@ -28,6 +28,7 @@ pub use flow::{Attention, Direction, Flow, Reclaimed, Released, Sockets, Status}
 pub use halephant_common::counters::NodeCounters;
 pub use halephant_common::flow::Reason;
 pub use halephant_common::framing::Framing;
+pub use nodes::{Node, NodeSet};
 pub use policy::Path;
 pub use probe::{Outcome, Report};
 use settings::{SpliceMode, SpliceSettings};
@@ -145,10 +146,20 @@ impl Splice {
         self.core.counters(node)
     }
 
+    /// Counts a session for a node, once: `counted` is the session's own.
+    pub fn count_session(&self, node: u32, counted: &mut NodeSet) {
+        self.core.nodes.count_session(node, counted);
+    }
+
     /// Every node that had a session on the kernel path, and what the programs counted for it.
-    pub fn nodes(&self) -> Vec<(String, NodeCounters)> {
-        let names = self.core.nodes.names();
-        names.into_iter().zip(0..).map(|(name, node)| (name, self.core.counters(node))).collect()
+    pub fn nodes(&self) -> Vec<(Node, NodeCounters)> {
+        self.core
+            .nodes
+            .all()
+            .into_iter()
+            .zip(0..)
+            .map(|(node, number)| (node, self.core.counters(number)))
+            .collect()
     }
 
     pub fn flows(&self) -> usize {

@@ -19,8 +19,9 @@ use crate::topology::{Cluster, NodeIndex};
 use names::{
     ACCEPTED, CLIENTS, CONNECTIONS, CONNECTIONS_MAX, CREATE_TIME, DENIED, ERRORS, HEALTHY, LAG,
     LOGIN_FAILURES, LOGINS, PINS, QUEUE_DEPTH, REFUSED, RELAYED, RELOADS, SPLICED_ARMS, SPLICED_BYTES,
-    SPLICED_EVENTS_LOST, SPLICED_MESSAGES, SPLICED_RECLAIMS, SPLICED_SESSIONS, SPLICED_STALLS,
-    SPLICED_TRANSACTIONS, STATEMENTS, THROTTLED, TIMEOUTS, TRANSACTIONS, WAIT_DURATION, WAIT_TIME,
+    SPLICED_EVENTS_LOST, SPLICED_MESSAGES, SPLICED_RECLAIMS, SPLICED_SESSIONS, SPLICED_SESSIONS_JOINED,
+    SPLICED_STALLS, SPLICED_TRANSACTIONS, STATEMENTS, THROTTLED, TIMEOUTS, TRANSACTIONS, WAIT_DURATION,
+    WAIT_TIME,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -220,12 +221,13 @@ fn process(source: &dyn Source) -> [Family; 6] {
 }
 
 /// Of the kernel path; nothing where it was not started.
-fn spliced(source: &dyn Source) -> [Family; 8] {
+fn spliced(source: &dyn Source) -> [Family; 9] {
     let mut families = [
         SPLICED_BYTES,
         SPLICED_MESSAGES,
         SPLICED_TRANSACTIONS,
         SPLICED_SESSIONS,
+        SPLICED_SESSIONS_JOINED,
         SPLICED_RECLAIMS,
         SPLICED_STALLS,
         SPLICED_ARMS,
@@ -233,7 +235,7 @@ fn spliced(source: &dyn Source) -> [Family; 8] {
     ]
     .map(Family::new);
     let Ok(splice) = source.splice() else { return families };
-    let [bytes, messages, transactions, sessions, reclaimed, stalls, arms, lost] = &mut families;
+    let [bytes, messages, transactions, sessions, joined, reclaimed, stalls, arms, lost] = &mut families;
     for of_node in of_nodes(source, &splice) {
         let with = |more: Option<(&'static str, &str)>| {
             let mut attributes = vec![("halephant.cluster", of_node.cluster.clone())];
@@ -253,6 +255,7 @@ fn spliced(source: &dyn Source) -> [Family; 8] {
             reclaimed.count(with(Some(("reason", reason))), count);
         }
         sessions.count(with(None), of_node.sessions.into());
+        joined.count(with(None), of_node.sessions_total);
         stalls.count(with(None), counters.stalls());
         arms.count(with(None), counters.arms);
         lost.count(with(None), counters.events_lost);

@@ -15,6 +15,8 @@ pub(super) struct OfNode {
     pub(super) node: String,
     pub(super) counters: NodeCounters,
     pub(super) sessions: u32,
+    /// And those that it served at any time.
+    pub(super) sessions_total: u64,
 }
 
 /// Nodes that are configured, and those that were and had sessions; in the order of their names.
@@ -25,10 +27,11 @@ pub(super) fn of_nodes(source: &dyn Source, splice: &Splice) -> Vec<OfNode> {
             nodes.entry((cluster.name.clone(), node.address.to_string())).or_default();
         }
     }
-    for (name, counters) in splice.nodes() {
+    for (node, counters) in splice.nodes() {
         // No address has a slash in it.
-        let (cluster, node) = name.rsplit_once('/').unwrap_or(("", &name));
-        nodes.entry((cluster.to_owned(), node.to_owned())).or_default().counters = counters;
+        let (cluster, address) = node.name.rsplit_once('/').unwrap_or(("", &node.name));
+        let of_node = nodes.entry((cluster.to_owned(), address.to_owned())).or_default();
+        (of_node.counters, of_node.sessions_total) = (counters, node.sessions);
     }
     // Switched off, the programs pass everything; sessions keep their places for when it is on again.
     let sessions = if splice.is_killed() { vec![] } else { source.sessions().all() };
@@ -80,13 +83,14 @@ pub fn kernel_path(source: &dyn Source) -> KernelPathRow {
 }
 
 fn row(of_node: OfNode) -> KernelNodeRow {
-    let OfNode { cluster, node, counters, sessions } = of_node;
+    let OfNode { cluster, node, counters, sessions, sessions_total } = of_node;
     let [to_server, to_client] =
         [Direction::ClientToServer, Direction::ServerToClient].map(|way| way as usize);
     KernelNodeRow {
         cluster,
         node,
         sessions,
+        sessions_total,
         bytes_to_server: counters.bytes[to_server],
         bytes_to_client: counters.bytes[to_client],
         messages_to_server: counters.messages[to_server],

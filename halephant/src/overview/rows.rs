@@ -164,6 +164,8 @@ pub struct KernelNodeRow {
     pub node: String,
     /// Sessions on it now.
     pub sessions: u32,
+    /// Sessions that were on it at any time, each counted once.
+    pub sessions_total: u64,
     pub bytes_to_server: u64,
     pub bytes_to_client: u64,
     pub messages_to_server: u64,

@@ -18,6 +18,7 @@ use crate::server::{OpenError, Replication};
 use crate::session::Session;
 use crate::session::parameters::{self, ParameterError, session_parameters};
 use crate::session::welcome::WelcomeError;
+use crate::splice::NodeSet;
 use crate::startup::StartupRequest;
 use crate::telemetry::trace::Span;
 use crate::wire::{MessageBuffer, Stream};
@@ -95,7 +96,7 @@ impl LoginError {
 pub enum LoggedIn {
     /// A session ready to run, and the server connection that the login took for it.
     Session {
-        session: Session,
+        session: Box<Session>,
         lease: Option<Lease>,
     },
     Console(Admitted),
@@ -191,11 +192,12 @@ async fn enter(
         }),
         listening: multiplexes.then(|| Box::new(Listening::new(Arc::clone(&state.shared.listeners)))),
         trace: None,
+        spliced_nodes: NodeSet::default(),
         wanted,
     };
     welcome(&mut client, &registration)?;
     let session = new_session(state, client, registration, &served, user, role);
-    Ok(LoggedIn::Session { session, lease })
+    Ok(LoggedIn::Session { session: Box::new(session), lease })
 }
 
 fn replication_of(request: &StartupRequest) -> Result<Option<Replication>, ParameterError> {

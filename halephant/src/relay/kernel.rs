@@ -424,6 +424,7 @@ impl Relay<'_> {
         let node = splice.node(&self.lease.node_name());
         match splice.insert(sockets, node) {
             Ok(flow) => {
+                splice.count_session(node, &mut self.client.spliced_nodes);
                 self.handle.client().set_kernel_path(KernelPath::On(flow.path().name()));
                 let offered = Half { offered: true, ..Half::default() };
                 self.state.kernel = Some(Box::new(Kernel {

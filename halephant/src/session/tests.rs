@@ -10,6 +10,7 @@ use crate::prepared::{ClientStatements, Store};
 use crate::relay::Clock;
 use crate::server::fake::Handed;
 use crate::server::parameters::{ReportedParameters, SessionParameters};
+use crate::splice::NodeSet;
 use crate::topology::settings::TopologySettings;
 use crate::topology::{Cluster, NodeIndex};
 use crate::wire::Stream;
@@ -136,6 +137,7 @@ impl Stage {
         let wanted: SessionParameters = wanted.iter().map(|&(n, v)| (n.to_owned(), v.to_owned())).collect();
         let client = Client {
             trace: None,
+            spliced_nodes: NodeSet::default(),
             clock: Clock::new(self.pool.settings().client_timeouts),
             listening: None,
             stream: Stream::Tcp(ours),

@@ -255,6 +255,7 @@ fn the_kernel_path_shows_what_it_moves_and_is_switched_by_the_console() {
     let moved = wait_for("the kernel to move the answers", LIMIT, moved);
     moved.unwrap_or_else(|error| panic!("{error:#}: {:#}", show().expect("it answers")));
     assert_eq!(of_node("sessions").expect("it answers"), 1);
+    assert_eq!(of_node("sessions_total").expect("it answers"), 1);
     assert!(of_node("arms").expect("it answers").as_u64() >= Some(1));
     let row = wait_for_row(number, "clients", |row| row["database"] == stage::SESSION_POOL);
     assert_eq!(row["spliced"], true, "{row}");
@@ -262,7 +263,9 @@ fn the_kernel_path_shows_what_it_moves_and_is_switched_by_the_console() {
     let row = wait_for_row(number, "clients", |row| row["database"] == "halephant");
     assert_eq!((&row["spliced"], &row["kernel_path"]), (&false.into(), &"off".into()));
     let metrics = get(number, "/metrics").expect("it answers").body;
-    for name in ["bytes", "messages", "transactions", "reclaims", "stalls", "arms", "events_lost"] {
+    for name in
+        ["bytes", "messages", "transactions", "reclaims", "stalls", "arms", "events_lost", "sessions_joined"]
+    {
         assert!(
             metrics.contains(&format!(
                 "\nhalephant_splice_{name}_total{{halephant_cluster=\"main\",server_address=\"127.0.0.1\""
@@ -276,8 +279,14 @@ fn the_kernel_path_shows_what_it_moves_and_is_switched_by_the_console() {
         "{metrics}"
     );
 
-    let columns = console.values("SHOW SPLICE").expect("it may look");
-    assert_eq!(columns[0], "on", "{columns:?}");
+    let shown = console.query("SHOW SPLICE").expect("it may look");
+    let row = shown.iter().find(|message| message.tag == b'D').expect("a row").columns();
+    let text = |column: usize| row[column].as_deref().map(String::from_utf8_lossy);
+    // State, sessions now and in total.
+    assert_eq!(
+        (text(0).as_deref(), text(3).as_deref(), text(4).as_deref()),
+        (Some("on"), Some("1"), Some("1"))
+    );
     assert!(console.query("SPLICE OFF").expect("an answer").iter().all(|message| message.tag != b'E'));
     assert_eq!(show().expect("it answers")["active"], false);
     assert_eq!(console.values("SHOW SPLICE").expect("it may look")[0], "off");
@@ -297,6 +306,12 @@ fn the_kernel_path_shows_what_it_moves_and_is_switched_by_the_console() {
         Ok((of_node("bytes_to_client")?.as_u64() > before.as_u64()).then_some(()))
     };
     wait_for("the kernel to move answers again", LIMIT, moved).expect("it does");
+    let both = || {
+        client.value(query)?;
+        Ok((of_node("sessions")? == 2).then_some(()))
+    };
+    wait_for("the first session to be back", LIMIT, both).expect("it is");
+    assert_eq!(of_node("sessions_total").expect("it answers"), 2);
 }
 
 #[test]

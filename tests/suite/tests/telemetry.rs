@@ -88,11 +88,12 @@ fn every_instrument_arrives_with_its_attributes() {
     let node = ["server.address", "server.port"];
     let cluster = ["halephant.cluster"];
     let listener = ["halephant.cluster", "db.namespace", "halephant.user", "encoding"];
-    let expected: [(&str, &[&[&str]]); 36] = [
+    let expected: [(&str, &[&[&str]]); 37] = [
         ("halephant.splice.bytes", &[&cluster, &node, &["direction"]]),
         ("halephant.splice.messages", &[&cluster, &node, &["direction"]]),
         ("halephant.splice.transactions", &[&cluster, &node, &["status"]]),
         ("halephant.splice.sessions", &[&cluster, &node]),
+        ("halephant.splice.sessions.joined", &[&cluster, &node]),
         ("halephant.splice.reclaims", &[&cluster, &node, &["reason"]]),
         ("halephant.splice.stalls", &[&cluster, &node]),
         ("halephant.splice.arms", &[&cluster, &node]),

@@ -31,6 +31,7 @@ pub const ALL: &[Instrument] = &[
     SPLICED_MESSAGES,
     SPLICED_TRANSACTIONS,
     SPLICED_SESSIONS,
+    SPLICED_SESSIONS_JOINED,
     SPLICED_RECLAIMS,
     SPLICED_STALLS,
     SPLICED_ARMS,
@@ -191,6 +192,12 @@ pub(super) const SPLICED_SESSIONS: Instrument = instrument(
     "{session}",
     UpDownCounter,
     "Sessions that are on the kernel path",
+);
+pub(super) const SPLICED_SESSIONS_JOINED: Instrument = instrument(
+    "halephant.splice.sessions.joined",
+    "{session}",
+    Counter,
+    "Sessions that have been on the kernel path, each counted once",
 );
 pub(super) const SPLICED_RECLAIMS: Instrument = instrument(
     "halephant.splice.reclaims",
