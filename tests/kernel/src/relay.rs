@@ -5,6 +5,7 @@ use std::os::fd::AsFd as _;
 use anyhow::Result;
 use halephant::splice::{Attention, Direction, Flow, Sockets};
 use tokio::net::TcpStream;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::messages::Tracker;
 
@@ -23,9 +24,18 @@ pub struct Summary {
     pub server_reusable: bool,
 }
 
+/// Asks a relay to take one direction back, at once. It goes to the kernel again as any other.
+#[derive(Debug)]
+pub struct Take {
+    pub direction: Direction,
+    /// Told how many bytes the kernel had moved since it was armed.
+    pub taken: oneshot::Sender<u64>,
+}
+
 enum Turn {
     Step(usize),
     Attend(Attention),
+    Take(Take),
 }
 
 struct Half {
@@ -47,16 +57,29 @@ struct Relay<'a> {
     flow: Option<Flow>,
     halves: [Half; 2],
     summary: Summary,
+    takes: mpsc::Receiver<Take>,
 }
 
 /// Relays until both sides have ended or the client terminates.
 pub async fn relay(flow: Flow, client: &TcpStream, server: &TcpStream) -> Result<Summary> {
+    let (_, nobody) = mpsc::channel(1);
+    relay_taking(flow, client, server, nobody).await
+}
+
+/// As [`relay`], and takes directions back when it is asked to.
+pub async fn relay_taking(
+    flow: Flow,
+    client: &TcpStream,
+    server: &TcpStream,
+    takes: mpsc::Receiver<Take>,
+) -> Result<Summary> {
     let relay = Relay {
         client,
         server,
         flow: Some(flow),
         halves: Direction::BOTH.map(Half::new),
         summary: Summary::default(),
+        takes,
     };
     relay.run().await
 }
@@ -78,6 +101,7 @@ impl<'a> Relay<'a> {
                 _ = self.server.readable(), if !down.ended && down.pending.is_empty() => Turn::Step(1),
                 _ = self.client.writable(), if !down.pending.is_empty() => Turn::Step(1),
                 attention = flow.tend(sockets) => Turn::Attend(attention),
+                Some(take) = self.takes.recv() => Turn::Take(take),
             };
             match turn {
                 Turn::Step(which) => {
@@ -90,6 +114,11 @@ impl<'a> Relay<'a> {
                 Turn::Attend(Attention::Reclaim) => {
                     self.reclaim(0).await?;
                     self.reclaim(1).await?;
+                }
+                Turn::Take(Take { direction, taken }) => {
+                    let redirected = self.reclaim(direction as usize).await?;
+                    // Who asked may have gone.
+                    let _ = taken.send(redirected);
                 }
             }
         }
@@ -180,17 +209,19 @@ impl<'a> Relay<'a> {
         }
     }
 
-    async fn reclaim(&mut self, which: usize) -> Result<()> {
+    /// How many bytes the kernel had moved since it was armed.
+    async fn reclaim(&mut self, which: usize) -> Result<u64> {
         let (direction, sockets) = (self.halves[which].direction, self.sockets());
         let flow = self.flow.as_mut().expect("the flow lives as long as the relay");
-        if flow.is_armed(direction) {
-            let reclaimed = flow.reclaim(direction, sockets).await?;
-            if reclaimed.redirected > 0 {
-                self.summary.reclaims += 1;
-            }
-            self.halves[which].tracker.resume(&reclaimed.framing);
+        if !flow.is_armed(direction) {
+            return Ok(0);
         }
-        Ok(())
+        let reclaimed = flow.reclaim(direction, sockets).await?;
+        if reclaimed.redirected > 0 {
+            self.summary.reclaims += 1;
+        }
+        self.halves[which].tracker.resume(&reclaimed.framing);
+        Ok(reclaimed.redirected)
     }
 }
 

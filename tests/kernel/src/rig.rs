@@ -8,13 +8,13 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use halephant::splice::policy::Policy;
 use halephant::splice::settings::{SpliceMode, SpliceSettings};
-use halephant::splice::{Path, Sockets, Splice};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use halephant::splice::{Flow, Path, Sockets, Splice};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinHandle;
 
-use crate::relay::{Summary, relay};
+use crate::relay::{Summary, Take, relay_taking};
 
 /// Longest any step of a test may take.
 pub const DEADLINE: Duration = Duration::from_secs(60);
@@ -38,6 +38,8 @@ pub struct Session {
     pub client: TcpStream,
     pub server: TcpStream,
     pub relay: JoinHandle<Result<Summary>>,
+    /// To take one direction back.
+    pub takes: mpsc::Sender<Take>,
 }
 
 pub fn settings(mode: SpliceMode, credit_bytes: u64) -> SpliceSettings {
@@ -105,12 +107,18 @@ impl Rig {
         let [client, accepted, dialled, server] = self.pairs(path).await?;
         let flow = self.splice.insert(Sockets { client: accepted.as_fd(), server: dialled.as_fd() }, 0)?;
         ensure!(flow.path() == path, "the path is {}", flow.path());
-        let relay = tokio::spawn(async move { relay(flow, &accepted, &dialled).await });
-        Ok(Session { client, server, relay })
+        Ok(Session::start(flow, [client, accepted, dialled, server]))
     }
 }
 
 impl Session {
+    /// Of two pairs of sockets: client, accepted, dialled, server.
+    pub fn start(flow: Flow, [client, accepted, dialled, server]: [TcpStream; 4]) -> Self {
+        let (takes, asked) = mpsc::channel(1);
+        let relay = tokio::spawn(async move { relay_taking(flow, &accepted, &dialled, asked).await });
+        Self { client, server, relay, takes }
+    }
+
     pub async fn finish(self) -> Result<Summary> {
         drop(self.client);
         drop(self.server);
@@ -120,8 +128,8 @@ impl Session {
 
 /// Sends and sees the same bytes arrive.
 pub async fn carry(
-    from: &mut TcpStream,
-    to: &mut TcpStream,
+    from: &mut (impl AsyncWrite + Unpin),
+    to: &mut (impl AsyncRead + Unpin),
     bytes: &[u8],
     cut: impl Fn(usize) -> usize,
 ) -> Result<()> {

@@ -8,7 +8,7 @@ use std::thread;
 use anyhow::{Context as _, Result, ensure};
 use halephant::splice::{Direction, Path, Sockets};
 use halephant_kernel_tests::messages::{query, ready};
-use halephant_kernel_tests::relay::{Summary, relay};
+use halephant_kernel_tests::relay::Summary;
 use halephant_kernel_tests::rig::{ADDRESSES, Rig, Session, carry};
 use nix::sched::{CloneFlags, unshare};
 use socket2::{Domain, Socket, Type};
@@ -57,8 +57,7 @@ async fn session(rig: &Rig, ends: (TcpStream, TcpStream), path: Path) -> Result<
     let flow = rig.splice.insert(Sockets { client: accepted.as_fd(), server: dialled.as_fd() }, 0)?;
     ensure!(flow.path() == path, "the path is {}", flow.path());
     let usable = flow.status(Direction::ServerToClient).usable;
-    let relay = tokio::spawn(async move { relay(flow, &accepted, &dialled).await });
-    Ok((Session { client, server, relay }, usable))
+    Ok((Session::start(flow, [client, accepted, dialled, server]), usable))
 }
 
 async fn talk(session: &mut Session, who: u8) -> Result<()> {
