@@ -157,7 +157,8 @@ impl Listening {
     pub fn parsed(&mut self, name: &[u8], script: Option<Script>, own: bool) -> bool {
         let script = script.map(Arc::new);
         if !own && self.statements.len() >= SCRIPTS_MAX {
-            self.statements.clear();
+            // Those that are shared are looked up where they are kept.
+            self.statements.retain(|name, _| name.is_empty());
         }
         set(&mut self.statements, name, script)
     }
@@ -426,5 +427,23 @@ fn set(scripts: &mut HashMap<Box<[u8]>, Arc<Script>>, name: &[u8], script: Optio
             scripts.remove(name);
             true
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sql::Dialect;
+
+    #[tokio::test]
+    async fn names_without_end_take_no_room_from_the_unnamed_statement() {
+        let mut listening = Listening::new(Listeners::new(tokio::runtime::Handle::current()));
+        let script = || Script::read(b"LISTEN a", Dialect::default());
+        assert!(listening.parsed(b"", script(), false));
+        for number in 0..=SCRIPTS_MAX {
+            assert!(listening.parsed(number.to_string().as_bytes(), script(), false));
+        }
+        assert!(listening.statement(b"").is_some());
+        assert!(listening.statements.len() <= SCRIPTS_MAX);
     }
 }

@@ -204,7 +204,7 @@ impl Shared {
         self.cluster.refresh();
         let mut wait = Duration::ZERO;
         self.decide(|state, limits, steps| {
-            wait = state.open_failed(user, node, &error);
+            wait = state.open_failed(user, node, began, &error);
             if let Some(role) = self.cluster.node(node).role()
                 && error.is_permanent()
                 && !state.has_other(limits, user, role, node)

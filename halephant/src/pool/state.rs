@@ -61,7 +61,8 @@ pub(super) struct NodeUse {
     pub(super) opening: u32,
     pub(super) closing: u32,
     pub(super) idle: VecDeque<Lease>,
-    failures: u32,
+    pub(super) failures: u32,
+    failed_at: Option<Instant>,
     not_before: Option<Instant>,
 }
 
@@ -350,6 +351,7 @@ impl State {
         let node_use = self.use_of(user, node);
         node_use.opening -= 1;
         node_use.failures = 0;
+        node_use.failed_at = None;
         node_use.not_before = None;
         self.users[user.0].last_failure = None;
         self.settle(limits, lease, steps);
@@ -357,21 +359,31 @@ impl State {
         self.open_for_all(limits, steps);
     }
 
-    /// A connection could not be opened; its slot is still held by the caller. Returns when to try again.
+    /// A connection could not be opened, which was begun at `began`; its slot is still held by the caller. Returns when to
+    /// try again.
     pub(super) fn open_failed(
         &mut self,
         user: UserIndex,
         node: NodeIndex,
+        began: Instant,
         error: &Arc<OpenError>,
     ) -> Duration {
         self.users[user.0].last_failure = Some(Arc::clone(error));
         self.opening[node.0] -= 1;
         let node_use = self.use_of(user, node);
         node_use.opening -= 1;
+        let now = Instant::now();
+        if let Some(not_before) = node_use.not_before
+            && node_use.failed_at.is_some_and(|failed_at| began < failed_at)
+        {
+            // It was under way when another one failed: that is one failure of the node's.
+            return not_before.saturating_duration_since(now);
+        }
         node_use.failures = node_use.failures.saturating_add(1);
         let doubled = BACKOFF_MIN.saturating_mul(1 << (node_use.failures - 1).min(16)).min(BACKOFF_MAX);
         let wait = doubled.mul_f64(rand::random_range(0.5..1.0));
-        node_use.not_before = Some(Instant::now() + wait);
+        node_use.failed_at = Some(now);
+        node_use.not_before = Some(now + wait);
         wait
     }
 

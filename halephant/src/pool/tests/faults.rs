@@ -1,6 +1,7 @@
 //! Servers that fail, refuse or vanish.
 
 use super::*;
+use crate::pool::state::NodeUse;
 
 /// What a checkout that cannot succeed is told.
 async fn refused(stage: &Stage, user: UserIndex, role: Role) -> String {
@@ -57,6 +58,29 @@ async fn failures_back_off_and_the_waiter_is_served_when_they_end() {
     stage.take(A, Role::Primary).await.checkin();
     assert_eq!(stage.opener.counts().attempts, 4);
     assert_eq!(stage.pool.connections(), 1);
+}
+
+#[tokio::test]
+async fn attempts_that_fail_together_are_one_failure() {
+    let (attempts, opener) = (OPENING_PER_NODE_MAX, FakeOpener::gated());
+    let stage = Stage::with(limits(attempts, 0), &[Role::Primary], |_| {}, opener);
+    stage.opener.counts().outcomes.extend(vec![Outcome::Failed; attempts as usize]);
+    let mut waiters = Vec::new();
+    for _ in 0..attempts {
+        waiters.push(stage.queue(A, Role::Primary).await);
+    }
+    eventually("they are tried", || stage.opener.counts().attempts == attempts).await;
+    let gate = stage.opener.gate.as_ref().expect("there is a gate");
+    gate.add_permits(attempts as usize);
+    let use_of = |of: fn(&NodeUse) -> u32| of(&stage.pool.shared.locked().0.users[0].nodes[0]);
+    // The next attempts wait at the gate.
+    eventually("they are tried again", || stage.opener.counts().attempts > attempts).await;
+    assert_eq!(use_of(|node| node.failures), 1);
+    gate.add_permits(attempts as usize);
+    for waiter in waiters {
+        granted(waiter).await.checkin();
+    }
+    assert_eq!(use_of(|node| node.failures), 0);
 }
 
 #[tokio::test]
