@@ -20,10 +20,10 @@ use tokio::time::timeout;
 const TAKES: usize = 125;
 /// Longest from the first byte in the kernel to the take.
 const MOMENT_US_MAX: u64 = 2000;
-const BURST_BYTES_MAX: usize = 40_000;
-const WRITE_BYTES_MAX: usize = 6000;
-/// Of messages: none so small that one run of a program has more headers than it follows.
-const BODY_BYTES_MAX: [usize; 3] = [300, 2000, 8000];
+const BURST_BYTES_MAX: usize = 400_000;
+/// Longest writes and messages of a burst. None of the messages are so small that one run of a program has more headers than it
+/// follows; the largest writes keep the kernel's worker busy, so that bytes are on their way when the direction is taken.
+const SIZES: [(usize, usize); 3] = [(1000, 300), (6000, 2000), (120_000, 30_000)];
 /// Another seed than a random one; what runs at the same time differs all the same.
 const SEED: &str = "TAKEN_SEED";
 
@@ -47,10 +47,10 @@ async fn load(
 ) -> Result<u64> {
     let (mut random, mut bytes) = (StdRng::seed_from_u64(seed), 0);
     while !done.load(Ordering::Acquire) {
-        let body_bytes_max = BODY_BYTES_MAX[random.random_range(0..BODY_BYTES_MAX.len())];
+        let (write_bytes_max, body_bytes_max) = SIZES[random.random_range(0..SIZES.len())];
         let burst = stream(random.random(), tag, random.random_range(1..=BURST_BYTES_MAX), body_bytes_max);
-        let salt: usize = random.random_range(0..WRITE_BYTES_MAX);
-        let cut = |i: usize| 1 + (i * 7919 + salt) % WRITE_BYTES_MAX;
+        let salt: usize = random.random_range(0..write_bytes_max);
+        let cut = |i: usize| 1 + (i * 7919 + salt) % write_bytes_max;
         carry(&mut from, &mut to, &burst, cut).await.with_context(|| format!("behind {bytes} bytes"))?;
         bytes += burst.len() as u64;
     }
