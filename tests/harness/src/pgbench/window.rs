@@ -15,6 +15,9 @@ use crate::{Login, cpu, process};
 /// How long the clients may take to connect, and to leave.
 const EDGE_LIMIT: Duration = Duration::from_secs(180);
 
+/// Clients that surely connect within a second: pgbench's time begins with the first of them.
+const CONNECTS_PER_SECOND: u32 = 200;
+
 /// Which stretch, and how much of it is written down.
 #[derive(Clone, Copy, Debug)]
 pub struct Window {
@@ -75,7 +78,8 @@ impl Pgbench {
         on_start: impl FnOnce() -> Result<()>,
     ) -> Result<Measured> {
         let directory = tempfile::tempdir()?;
-        let length = Length::Time(Duration::from_secs(u64::from(window.seconds) + 2));
+        let seconds = window.seconds + 2 + self.clients / CONNECTS_PER_SECOND;
+        let length = Length::Time(Duration::from_secs(seconds.into()));
         let mut pgbench = Self { length, ..self.clone() }.command(binaries, login, directory.path())?;
         pgbench
             .args(["--progress=1", "--log", "--log-prefix=transactions"])
@@ -188,7 +192,10 @@ impl Run {
 
     /// It ended before the window did.
     fn failed(&self) -> Result<Measured> {
-        bail!("pgbench ended early\n{}", self.errors.iter().take(10).cloned().collect::<Vec<_>>().join("\n"))
+        bail!(
+            "pgbench ended before its clients had been at work for long enough\n{}",
+            self.errors.iter().take(10).cloned().collect::<Vec<_>>().join("\n")
+        )
     }
 }
 
